@@ -1,0 +1,22 @@
+//! Physical memory of a crashed machine.
+//!
+//! # Terms
+//! - **[`PhysAddr`]**, **[`VirtAddr`]**, **[`Pfn`]**: addresses and page frame numbers of the *crashed* machine.
+//! - **[`PhysMemory`]**: the only way to its bytes. They are copied out, never referenced, and reading may fail.
+//! - **[`MemoryMap`]**: which physical ranges are RAM, and where each is read (the backup region lies elsewhere).
+//!
+//! # Flow
+//! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`] ─▶ page tables ([`paging`]) ─▶
+//! kernel structures ([`printk`]).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod addr;
+mod map;
+mod phys;
+
+pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+pub use map::{MapFault, MemoryMap, RamRange};
+pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
