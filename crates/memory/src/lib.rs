@@ -10,6 +10,7 @@
 //! kernel structures ([`printk`]).
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
 extern crate alloc;
 

@@ -1,6 +1,7 @@
 //! What a kernel leaves behind for its dump, and the formats a dump is kept in.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
 extern crate alloc;
 

@@ -1,0 +1,316 @@
+//! Frames on a serial line: COBS between zero bytes, and what else such a line carries. docs/wire-format.md, "Serial".
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::frame::{Frame, FrameError, MAGIC, MAX_FRAME_BYTES};
+
+/// The most bytes that a frame takes between its two zeros.
+pub const MAX_CODED_BYTES: usize = cobs::max_encoding_length(MAX_FRAME_BYTES);
+
+/// Appends `frame` (from magic to CRC) to `out` as it goes on the line: zero, COBS, zero.
+///
+/// The zero in front costs a byte, and saves the frame when foreign text was written to the line before it.
+pub fn encode(frame: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + cobs::max_encoding_length(frame.len()) + 2, 0);
+    let coded = out.get_mut(start + 1..).map_or(0, |room| cobs::encode(frame, room));
+    out.truncate(start + 1 + coded + 1);
+    if let Some(last) = out.last_mut() {
+        *last = 0;
+    }
+}
+
+/// A piece of what came over the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk<'a> {
+    /// A frame whose CRC is right.
+    Frame(Frame<'a>),
+    /// A whole frame of a version or kind this program does not know.
+    Unknown(FrameError),
+    /// Text of the console, at least nine tenths of it printable. May hold control characters.
+    Text(&'a [u8]),
+    /// So many bytes that are neither.
+    Rubbish(usize),
+}
+
+/// Cuts what comes over a line into frames, text and rubbish. Holds at most one frame's worth of bytes.
+pub struct Deframer {
+    /// Bytes since the last zero that are not yet given away.
+    held: Vec<u8>,
+    decoded: Vec<u8>,
+    /// Printable and all bytes since the last zero: text is recognised by their ratio.
+    printable: usize,
+    seen: usize,
+}
+
+impl Default for Deframer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deframer {
+    /// A deframer that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            held: Vec::with_capacity(MAX_CODED_BYTES),
+            decoded: vec![0; MAX_CODED_BYTES],
+            printable: 0,
+            seen: 0,
+        }
+    }
+
+    /// Takes bytes from the line and hands over what they complete.
+    pub fn push(&mut self, mut bytes: &[u8], mut sink: impl FnMut(Chunk<'_>)) {
+        while !bytes.is_empty() {
+            let zero = bytes.iter().position(|&byte| byte == 0);
+            let (part, rest) = bytes.split_at(zero.unwrap_or(bytes.len()));
+            self.take(part, &mut sink);
+            if zero.is_some() {
+                self.end_of_chunk(&mut sink);
+            }
+            bytes = rest.get(usize::from(zero.is_some())..).unwrap_or_default();
+        }
+    }
+
+    /// The line has been quiet for a while: hands over a line of text that has no end yet (a prompt).
+    pub fn idle(&mut self, mut sink: impl FnMut(Chunk<'_>)) {
+        if !self.may_be_frame() && self.is_text() {
+            self.give_away(&mut sink);
+        }
+    }
+
+    /// Bytes without a zero among them.
+    fn take(&mut self, mut part: &[u8], sink: &mut impl FnMut(Chunk<'_>)) {
+        while !part.is_empty() {
+            let room = MAX_CODED_BYTES - self.held.len();
+            let (now, rest) = part.split_at(room.min(part.len()));
+            self.held.extend_from_slice(now);
+            self.seen += now.len();
+            self.printable += now.iter().filter(|&&byte| is_printable(byte)).count();
+            part = rest;
+            if !self.may_be_frame() {
+                self.give_away_lines(sink);
+            }
+            if self.held.len() == MAX_CODED_BYTES && !part.is_empty() {
+                // Longer than any frame.
+                self.give_away(sink);
+                self.restart();
+            }
+        }
+    }
+
+    fn end_of_chunk(&mut self, sink: &mut impl FnMut(Chunk<'_>)) {
+        let decoded = cobs::decode(&self.held, &mut self.decoded).ok();
+        match decoded.and_then(|report| self.decoded.get(..report.frame_size())) {
+            Some(decoded) if self.held.len() == self.seen => match Frame::decode(decoded) {
+                Ok(frame) => sink(Chunk::Frame(frame)),
+                Err(error @ (FrameError::Version(_) | FrameError::Kind(_))) => sink(Chunk::Unknown(error)),
+                Err(_) => self.give_away(sink),
+            },
+            _ => self.give_away(sink),
+        }
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.held.clear();
+        (self.printable, self.seen) = (0, 0);
+    }
+
+    /// COBS puts one code byte before the magic, which holds no zero.
+    fn may_be_frame(&self) -> bool {
+        self.seen == self.held.len()
+            && self.held.get(1..).is_some_and(|start| start.iter().zip(MAGIC).all(|(&is, magic)| is == magic))
+    }
+
+    fn is_text(&self) -> bool {
+        !self.may_be_frame() && self.printable * 10 >= self.seen * 9
+    }
+
+    /// Hands over whole lines of text as soon as they are there: a panic must not wait for the next frame.
+    fn give_away_lines(&mut self, sink: &mut impl FnMut(Chunk<'_>)) {
+        let Some(end) = self.held.iter().rposition(|&byte| byte == b'\n') else { return };
+        if self.is_text() {
+            sink(Chunk::Text(self.held.get(..=end).unwrap_or_default()));
+            self.held.drain(..=end);
+        }
+    }
+
+    fn give_away(&mut self, sink: &mut impl FnMut(Chunk<'_>)) {
+        if self.held.is_empty() {
+            return;
+        }
+        sink(if self.is_text() { Chunk::Text(&self.held) } else { Chunk::Rubbish(self.held.len()) });
+        self.held.clear();
+    }
+}
+
+fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Body, Fragment, SessionId};
+    use alloc::borrow::ToOwned;
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    #[derive(Debug, PartialEq)]
+    enum Seen {
+        Frame(u32),
+        Text(String),
+        Rubbish(usize),
+        Unknown,
+    }
+
+    fn frame(block: u32, bytes: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let fragment = Fragment { stream: 0, block, generation: 1, index: 0, count: 1, bytes };
+        Frame { session: SessionId(9), body: Body::Fragment(fragment) }.encode(&mut frame);
+        let mut line = Vec::new();
+        encode(&frame, &mut line);
+        line
+    }
+
+    fn seen(deframer: &mut Deframer, bytes: &[u8]) -> Vec<Seen> {
+        let mut all = Vec::new();
+        deframer.push(bytes, |chunk| {
+            all.push(match chunk {
+                Chunk::Frame(Frame { body: Body::Fragment(fragment), .. }) => Seen::Frame(fragment.block),
+                Chunk::Frame(_) | Chunk::Unknown(_) => Seen::Unknown,
+                Chunk::Text(text) => Seen::Text(String::from_utf8_lossy(text).into_owned()),
+                Chunk::Rubbish(count) => Seen::Rubbish(count),
+            });
+        });
+        all
+    }
+
+    fn text(text: &str) -> Seen {
+        Seen::Text(text.to_owned())
+    }
+
+    #[test]
+    fn text_before_between_and_after_frames_is_told_from_them() {
+        let mut line = b"panic - not syncing\r\nsecond".to_vec();
+        line.extend(frame(1, b"x"));
+        line.extend(b"progress\r\n");
+        line.extend(frame(2, b"y"));
+        line.extend(frame(3, b"z"));
+        line.extend(b"bye\n");
+        assert_eq!(
+            seen(&mut Deframer::new(), &line),
+            [
+                text("panic - not syncing\r\n"),
+                text("second"),
+                Seen::Frame(1),
+                text("progress\r\n"),
+                Seen::Frame(2),
+                Seen::Frame(3),
+                text("bye\n")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_of_text_is_shown_before_a_zero_comes() {
+        let mut deframer = Deframer::new();
+        assert_eq!(seen(&mut deframer, b"first\nsec"), [text("first\n")]);
+        assert_eq!(seen(&mut deframer, b"ond\n"), [text("second\n")]);
+    }
+
+    #[test]
+    fn a_prompt_is_shown_once_the_line_is_quiet() {
+        let mut deframer = Deframer::new();
+        assert_eq!(seen(&mut deframer, b"login: "), []);
+        let mut prompt = Vec::new();
+        deframer.idle(|chunk| {
+            if let Chunk::Text(text) = chunk {
+                prompt.extend_from_slice(text);
+            }
+        });
+        assert_eq!(prompt, b"login: ");
+    }
+
+    #[test]
+    fn a_damaged_frame_costs_only_itself_and_is_never_shown() {
+        let damaged = |at: usize| {
+            let mut line = frame(1, &[b'A'; 900]);
+            line[at] ^= 0x08;
+            let length = line.len();
+            line.extend(frame(2, b"y"));
+            (seen(&mut Deframer::new(), &line), length)
+        };
+        for at in [2, 30, 500, 920] {
+            let (chunks, length) = damaged(at);
+            let (rubbish, rest) = chunks.split_first().unwrap();
+            // Printable as its content is: what begins with the frame magic is never text.
+            if at > 3 {
+                assert_eq!(*rubbish, Seen::Rubbish(length - 2), "damaged at {at}");
+            }
+            assert_eq!(rest, [Seen::Frame(2)], "damaged at {at}");
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_short_by_text_ends_at_the_next_zero() {
+        let mut line = frame(1, &[0xee; 500]);
+        line.truncate(200);
+        line.extend(b"Rebooting.\n");
+        line.extend(frame(2, b"y"));
+        assert_eq!(seen(&mut Deframer::new(), &line), [Seen::Rubbish(199 + 11), Seen::Frame(2)]);
+    }
+
+    #[test]
+    fn console_text_of_any_length_is_not_held_back() {
+        let long = "x".repeat(10_000);
+        let all: String = seen(&mut Deframer::new(), (long.clone() + "\n").as_bytes())
+            .into_iter()
+            .map(|chunk| if let Seen::Text(text) = chunk { text } else { String::new() })
+            .collect();
+        assert_eq!(all.len(), long.len() + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_however_the_line_is_cut_into_reads(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..1178), 1..8),
+            cuts in prop::collection::vec(1usize..700, 1..50),
+        ) {
+            let mut line = Vec::new();
+            for (number, block) in (0u32..).zip(&blocks) {
+                line.extend(frame(number, block));
+            }
+            let mut deframer = Deframer::new();
+            let (mut rest, mut all) = (&line[..], Vec::new());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                all.extend(seen(&mut deframer, now));
+                rest = later;
+            }
+            let expected: Vec<_> = (0..).take(blocks.len()).map(Seen::Frame).collect();
+            prop_assert_eq!(all, expected);
+        }
+
+        #[test]
+        fn every_byte_is_accounted_for(bytes in prop::collection::vec(prop_oneof![1 => Just(0u8), 9 => any::<u8>()], 0..9000)) {
+            let mut deframer = Deframer::new();
+            let mut counted = 0;
+            let mut line = bytes.clone();
+            line.push(0);
+            deframer.push(&line, |chunk| match chunk {
+                Chunk::Text(text) => counted += text.len(),
+                Chunk::Rubbish(count) => counted += count,
+                Chunk::Frame(_) | Chunk::Unknown(_) => panic!("no frame in random bytes"),
+            });
+            prop_assert_eq!(counted, bytes.iter().filter(|&&byte| byte != 0).count());
+        }
+    }
+}

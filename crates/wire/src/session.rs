@@ -1,0 +1,170 @@
+//! What opens and closes a session. docs/wire-format.md, "Session header" and "End".
+
+use alloc::vec::Vec;
+
+use crate::bytes::Reader;
+
+/// Bytes of the crashed kernel's `struct new_utsname` (include/uapi/linux/utsname.h): six strings of 65.
+pub const UTSNAME_BYTES: usize = 6 * 65;
+
+/// The first thing a receiver must know: which machine this is and what will come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionHeader {
+    /// ELF's number of the architecture (e_machine): 62 is x86_64.
+    pub e_machine: u16,
+    /// Pages have `1 << page_shift` bytes.
+    pub page_shift: u8,
+    /// makedumpfile's dump level: which classes of pages are left out.
+    pub dump_level: u8,
+    /// Seconds since 1970 when the kernel crashed (CRASHTIME of VMCOREINFO); 0 if unknown.
+    pub crash_time: u64,
+    /// Pages of RAM that the machine has, wholly or in part.
+    pub ram_pages: u64,
+    /// `init_uts_ns.name` of the crashed kernel; zeros if it could not be read.
+    pub utsname: [u8; UTSNAME_BYTES],
+}
+
+impl SessionHeader {
+    /// The payload of a Session frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(20 + UTSNAME_BYTES);
+        out.extend_from_slice(&self.e_machine.to_le_bytes());
+        out.push(self.page_shift);
+        out.push(self.dump_level);
+        out.extend_from_slice(&self.crash_time.to_le_bytes());
+        out.extend_from_slice(&self.ram_pages.to_le_bytes());
+        out.extend_from_slice(&self.utsname);
+        out
+    }
+
+    /// Reads a Session frame's payload; `None` if it is not one. Bytes after the known ones are ignored: a later
+    /// version may add fields.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        let header = Self {
+            e_machine: reader.u16()?,
+            page_shift: reader.u8()?,
+            dump_level: reader.u8()?,
+            crash_time: reader.u64()?,
+            ram_pages: reader.u64()?,
+            utsname: reader.array()?,
+        };
+        matches!(header.page_shift, 12 | 14 | 16).then_some(header)
+    }
+
+    /// One of the strings of `struct new_utsname`: 0 sysname, 1 nodename, 2 release, 3 version, 4 machine, 5 domain.
+    /// Only printable ASCII is kept.
+    #[must_use]
+    pub fn uts(&self, index: usize) -> &str {
+        let field = self.utsname.chunks(65).nth(index).unwrap_or_default();
+        let length = field.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(field.len());
+        field.get(..length).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+}
+
+/// How much was sent, and a digest over it: what a complete dump must add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionEnd {
+    /// Blocks of stream 0.
+    pub blocks: u32,
+    /// Pages sent byte for byte.
+    pub pages: u64,
+    /// Pages sent as one word.
+    pub filled_pages: u64,
+    /// Pages that could not be read.
+    pub hole_pages: u64,
+    /// Records of parts of pages.
+    pub fragments: u64,
+    /// Wrapping sum of [`crate::digest`] over all records.
+    pub digest: u64,
+}
+
+impl SessionEnd {
+    /// The payload of an End frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(44);
+        out.extend_from_slice(&self.blocks.to_le_bytes());
+        for number in [self.pages, self.filled_pages, self.hole_pages, self.fragments, self.digest] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads an End frame's payload; `None` if it is not one.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        Some(Self {
+            blocks: reader.u32()?,
+            pages: reader.u64()?,
+            filled_pages: reader.u64()?,
+            hole_pages: reader.u64()?,
+            fragments: reader.u64()?,
+            digest: reader.u64()?,
+        })
+    }
+
+    /// Counts one record that is sent or received.
+    pub fn count(&mut self, located: &crate::Located<'_>) {
+        self.digest = self.digest.wrapping_add(crate::digest(located.encoded));
+        match located.record {
+            crate::Record::Page { .. } => self.pages += 1,
+            crate::Record::Fill { pages, .. } => self.filled_pages += u64::from(pages),
+            crate::Record::Hole { pages, .. } => self.hole_pages += u64::from(pages),
+            crate::Record::Bytes { .. } => self.fragments += 1,
+            crate::Record::Meta { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SessionHeader {
+        let mut utsname = [0; UTSNAME_BYTES];
+        utsname[65..70].copy_from_slice(b"board");
+        utsname[130..138].copy_from_slice(b"6.1\x1b[31m");
+        SessionHeader { e_machine: 62, page_shift: 12, dump_level: 31, crash_time: 7, ram_pages: 9, utsname }
+    }
+
+    /// The worked example of docs/wire-format.md.
+    #[test]
+    fn a_header_has_these_bytes() {
+        let bytes = header().encode();
+        assert_eq!(bytes[..20], [62, 0, 12, 31, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes.len(), 410);
+        assert_eq!(SessionHeader::decode(&bytes), Some(header()));
+    }
+
+    #[test]
+    fn names_end_at_the_first_unprintable_byte() {
+        assert_eq!(header().uts(1), "board");
+        assert_eq!(header().uts(2), "6.1");
+        assert_eq!(header().uts(6), "");
+    }
+
+    #[test]
+    fn a_page_size_no_architecture_has_is_refused() {
+        let mut bytes = header().encode();
+        bytes[2] = 63;
+        assert_eq!(SessionHeader::decode(&bytes), None);
+        assert_eq!(SessionHeader::decode(&bytes[..100]), None);
+    }
+
+    /// The worked example of docs/wire-format.md.
+    #[test]
+    fn an_end_has_these_bytes() {
+        let end = SessionEnd { blocks: 1, pages: 2, filled_pages: 3, hole_pages: 4, fragments: 5, digest: 6 };
+        let mut expected = [0; 44];
+        for (at, value) in [(0, 1), (4, 2), (12, 3), (20, 4), (28, 5), (36, 6)] {
+            expected[at] = value;
+        }
+        assert_eq!(end.encode(), expected);
+        assert_eq!(SessionEnd::decode(&expected), Some(end));
+        assert_eq!(SessionEnd::decode(&expected[..43]), None);
+    }
+}
