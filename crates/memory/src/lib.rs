@@ -6,8 +6,7 @@
 //! - **[`MemoryMap`]**: which physical ranges are RAM, and where each is read (the backup region lies elsewhere).
 //!
 //! # Flow
-//! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`] ─▶ page tables ([`paging`]) ─▶
-//! kernel structures ([`printk`]).
+//! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
@@ -19,5 +18,5 @@ mod map;
 mod phys;
 
 pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
-pub use map::{MapFault, MemoryMap, RamRange};
+pub use map::{Extent, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange};
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
