@@ -15,7 +15,7 @@ const MAX_INCOMPLETE: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A session began: nothing that came before belongs to it.
-    Session(SessionId, SessionHeader),
+    Session(SessionId, &'a SessionHeader),
     /// A whole block of the session; its CRC is right. Comes once for each number.
     Block {
         /// Whose it is.
@@ -115,7 +115,7 @@ impl Reassembly {
                 }
                 if !self.introduced {
                     self.introduced = true;
-                    sink(Event::Session(frame.session, header));
+                    sink(Event::Session(frame.session, &header));
                 }
             }
             _ if !ours => self.stats.foreign_frames += 1,
