@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 extern crate alloc;
+
+pub mod config;

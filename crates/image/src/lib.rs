@@ -1,5 +1,19 @@
-//! (being written)
+//! Boot images: the formats in which a boot loader takes a kernel, built from a linked ELF file and parsed again.
+//!
+//! # Terms
+//! - **flat image**: the bytes of an ELF file as they lie in memory, from its lowest address on, without the part
+//!   that is zero at start.
+//! - **memory bytes**: what the running image occupies, from its first byte to the end of bss, stack and heap.
+//! - **bzImage**: the x86 boot protocol's file: a setup header in front of the protected-mode payload.
+//!
+//! # Flow
+//! linked ELF ─▶ [`flatten`] ─▶ [`FlatImage`] ─▶ [`bzimage::build`] ─▶ what `kexec -p` loads.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
+
 extern crate alloc;
+
+pub mod bzimage;
+mod flat;
+
+pub use flat::{FlatImage, FlattenError, Machine, flatten};
