@@ -1,7 +1,31 @@
-//! (being written)
+//! The capture pipeline: from an elfcorehdr to frames on a link.
+//!
+//! It does not know where memory comes from and what the link is: in the payload they are the crashed machine and a
+//! UART, in tests whatever the test needs.
+//!
+//! # Terms
+//! - **[`Crash`]**: what the crashed kernel left for its dump.
+//! - **Pass**: one walk over the machine, with a purpose; passes follow one another from the most telling to the rest.
+//! - **[`Link`]**, **[`Clock`]**: what the pipeline needs of the machine it runs on.
+//!
+//! # Flow
+//! [`Crash::read`] ─▶ [`send`]: pass ─▶ read a page ─▶ record ─▶ block ─▶ `wire::Sender` ─▶ [`Link`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
+
 extern crate alloc;
 
+mod block;
 pub mod config;
+mod crash;
+mod dump;
+mod link;
+mod pump;
+mod runs;
+mod uts;
+
+pub use crash::{Crash, Fault};
+pub use dump::{Options, SendError, send};
+pub use link::{Clock, Link};
+pub use pump::LinkStalled;

@@ -14,9 +14,11 @@
 extern crate alloc;
 
 mod addr;
+mod crashed;
 mod map;
 mod phys;
 
 pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+pub use crashed::CrashedMemory;
 pub use map::{Extent, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange};
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};

@@ -23,3 +23,4 @@ pub mod headers;
 pub mod le;
 pub mod notes;
 pub mod prstatus;
+pub mod vmcoreinfo;

@@ -65,9 +65,9 @@ impl Sender {
         }
     }
 
-    /// An empty buffer for the next block, unless the window is full.
-    pub fn buffer(&mut self) -> Option<Vec<u8>> {
-        self.spare.pop()
+    /// An empty buffer for the next block: one of its own while [`Sender::has_room`], a new one otherwise.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(MAX_ENCODED_BYTES))
     }
 
     /// Whether another block can be taken now.

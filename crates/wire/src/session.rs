@@ -107,10 +107,10 @@ impl SessionEnd {
         })
     }
 
-    /// Counts one record that is sent or received.
-    pub fn count(&mut self, located: &crate::Located<'_>) {
-        self.digest = self.digest.wrapping_add(crate::digest(located.encoded));
-        match located.record {
+    /// Counts one record that is sent or received; `encoded` are its bytes.
+    pub fn count(&mut self, record: &crate::Record<'_>, encoded: &[u8]) {
+        self.digest = self.digest.wrapping_add(crate::digest(encoded));
+        match *record {
             crate::Record::Page { .. } => self.pages += 1,
             crate::Record::Fill { pages, .. } => self.filled_pages += u64::from(pages),
             crate::Record::Hole { pages, .. } => self.hole_pages += u64::from(pages),

@@ -1,0 +1,110 @@
+//! What the crashed kernel left for its dump: memory map, notes, VMCOREINFO.
+
+use alloc::vec::Vec;
+
+use memory::{CrashedMemory, MapFault, MemoryMap, PhysAddr, PhysMemory};
+use vmcore::elfcorehdr::{ElfCoreHdr, ElfCoreHdrError, MAX_NOTE_BYTES, NoteSegment, SegmentFault};
+use vmcore::notes::{Notes, find_vmcoreinfo};
+use vmcore::vmcoreinfo::VmcoreInfo;
+
+/// The page size if VMCOREINFO does not tell: 4 KiB.
+const DEFAULT_PAGE_SHIFT: u32 = 12;
+
+/// Everything that is known of the crashed machine before its memory is walked.
+#[derive(Clone, Debug)]
+pub struct Crash {
+    /// The elfcorehdr.
+    pub core: ElfCoreHdr,
+    /// RAM, by the elfcorehdr's PT_LOADs.
+    pub map: MemoryMap,
+    /// PT_LOADs that made no sense.
+    pub map_faults: Vec<MapFault>,
+    /// The text of VMCOREINFO; empty if there is none.
+    pub vmcoreinfo: Vec<u8>,
+}
+
+impl Crash {
+    /// Reads what the crashed kernel left, from its elfcorehdr on. `physical` is memory as it is now.
+    ///
+    /// # Errors
+    /// Without an elfcorehdr there is nothing to go by.
+    pub fn read(elfcorehdr_pa: u64, physical: &impl PhysMemory) -> Result<Self, ElfCoreHdrError> {
+        let core = ElfCoreHdr::read(elfcorehdr_pa, &mut |pa, buf| physical.read(PhysAddr(pa), buf).is_ok())?;
+        let (map, map_faults) = MemoryMap::from_segments(&core.loads);
+        let mut crash = Self { core, map, map_faults, vmcoreinfo: Vec::new() };
+        let mut buffer = Vec::new();
+        for segment in &crash.core.notes {
+            let notes = read_notes(segment, physical, &mut buffer);
+            if let Some(text) = find_vmcoreinfo(notes) {
+                crash.vmcoreinfo = text.to_vec();
+                break;
+            }
+        }
+        Ok(crash)
+    }
+
+    /// The machine's memory by its own addresses.
+    pub const fn memory<'a, M: PhysMemory>(&'a self, physical: &'a M) -> CrashedMemory<'a, &'a M> {
+        CrashedMemory::new(&self.map, physical)
+    }
+
+    /// What VMCOREINFO says.
+    #[must_use]
+    pub fn info(&self) -> VmcoreInfo<'_> {
+        VmcoreInfo::new(&self.vmcoreinfo)
+    }
+
+    /// Pages have `1 << page_shift` bytes.
+    #[must_use]
+    pub fn page_shift(&self) -> u32 {
+        self.info().page_shift().unwrap_or(DEFAULT_PAGE_SHIFT)
+    }
+
+    /// Page frames with RAM in them.
+    #[must_use]
+    pub fn ram_pages(&self) -> u64 {
+        let shift = self.page_shift();
+        let pages = |start: PhysAddr, end: PhysAddr| {
+            let last = PhysAddr(end.0.saturating_sub(1));
+            last.pfn(shift).0.saturating_sub(start.pfn(shift).0) + 1
+        };
+        self.map.ranges().iter().map(|range| pages(range.start, range.end)).fold(0, u64::saturating_add)
+    }
+
+    /// What of the elfcorehdr could not be used, for a person to read.
+    pub fn faults(&self) -> impl Iterator<Item = Fault<'_>> {
+        let segments = self.core.faults.iter().map(Fault::Segment);
+        segments.chain(self.map_faults.iter().map(Fault::Map))
+    }
+}
+
+/// A part of the elfcorehdr that was left out.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault<'a> {
+    /// A program header.
+    #[error("{0}")]
+    Segment(&'a SegmentFault),
+    /// A range of memory.
+    #[error("{0}")]
+    Map(&'a MapFault),
+}
+
+/// The notes of a segment without the zeros behind them; none if they cannot be read.
+///
+/// Its p_offset is where the notes are now: not an address of the crashed machine's memory map.
+pub(crate) fn read_notes<'b>(
+    segment: &NoteSegment,
+    physical: &impl PhysMemory,
+    buffer: &'b mut Vec<u8>,
+) -> &'b [u8] {
+    let bytes = usize::try_from(segment.p_filesz.min(MAX_NOTE_BYTES)).unwrap_or(0);
+    buffer.clear();
+    buffer.resize(bytes, 0);
+    if physical.read(PhysAddr(segment.p_offset), buffer).is_err() {
+        return &[];
+    }
+    let mut notes = Notes::new(buffer);
+    notes.by_ref().for_each(drop);
+    let used = bytes - notes.remaining().len();
+    buffer.get(..used).unwrap_or_default()
+}

@@ -1,0 +1,331 @@
+//! The whole way in one process: synthetic crashed memory ─▶ capture ─▶ line ─▶ receiver ─▶ records ─▶ compare.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use capture::{Clock, Crash, Link, Options, SendError, send};
+use codec::CodecId;
+use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
+use vmcore::notes::push_note;
+use wire::{Block, Event, MetaKind, Receiver, Record, Records, SessionEnd, SessionHeader, SessionId};
+
+const ELFCOREHDR_PA: u64 = 0x80_0000;
+const NOTES_PA: u64 = 0x81_0000;
+const BACKUP_PA: u64 = 0x82_0000;
+const MEMORY_BYTES: usize = 0x90_0000;
+
+/// Nine MiB of memory, of which some pages fault.
+struct Synthetic {
+    bytes: Vec<u8>,
+    faults: BTreeMap<u64, ReadFaultKind>,
+}
+
+impl PhysMemory for Synthetic {
+    fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        let nowhere = ReadFault { pa, kind: ReadFaultKind::Access };
+        let start = usize::try_from(pa.0).map_err(|_| nowhere)?;
+        if let Some(&kind) = self.faults.get(&(pa.0 >> 12)) {
+            return Err(ReadFault { pa, kind });
+        }
+        let end = start.checked_add(buf.len()).ok_or(nowhere)?;
+        buf.copy_from_slice(self.bytes.get(start..end).ok_or(nowhere)?);
+        Ok(())
+    }
+}
+
+struct Load {
+    p_paddr: u64,
+    p_offset: u64,
+    bytes: u64,
+}
+
+fn put(bytes: &mut [u8], at: u64, what: &[u8]) {
+    let at = usize::try_from(at).unwrap();
+    bytes[at..at + what.len()].copy_from_slice(what);
+}
+
+/// Memory with an elfcorehdr as kexec-tools leaves it: notes, a backup region, RAM that ends inside a page.
+fn machine(loads: &[Load]) -> Synthetic {
+    let mut bytes = vec![0; MEMORY_BYTES];
+    // Every third page is zero, every third one word, the others are anything.
+    let mut state = 1u64;
+    for (pfn, page) in bytes.chunks_mut(4096).enumerate() {
+        for word in page.as_chunks_mut::<8>().0 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(pfn as u64);
+            *word = match pfn % 3 {
+                0 => [0; 8],
+                1 => [0xcc; 8],
+                _ => (state >> 20).to_le_bytes(),
+            };
+        }
+    }
+    let mut notes = Vec::new();
+    push_note(b"CORE", 1, &[7; 336], &mut notes).unwrap();
+    let mut info = Vec::new();
+    push_note(b"VMCOREINFO", 0, b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n", &mut info)
+        .unwrap();
+    put(&mut bytes, NOTES_PA, &[0; 0x3000]);
+    put(&mut bytes, NOTES_PA, &notes);
+    put(&mut bytes, NOTES_PA + 0x2000, &info);
+
+    let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    header.extend(4u16.to_le_bytes()); // ET_CORE
+    header.extend(62u16.to_le_bytes()); // EM_X86_64
+    header.extend(1u32.to_le_bytes());
+    for word in [0u64, 64, 0] {
+        header.extend(word.to_le_bytes()); // e_entry, e_phoff, e_shoff
+    }
+    header.extend(0u32.to_le_bytes());
+    for half in [64, 56, u16::try_from(loads.len() + 3).unwrap(), 0, 0, 0] {
+        header.extend(half.to_le_bytes());
+    }
+    let mut program_header = |p_type: u32, p_offset: u64, p_paddr: u64, size: u64| {
+        header.extend(p_type.to_le_bytes());
+        header.extend(7u32.to_le_bytes());
+        for word in [p_offset, p_paddr | 0xffff_8880_0000_0000, p_paddr, size, size, 0] {
+            header.extend(word.to_le_bytes());
+        }
+    };
+    program_header(4, NOTES_PA, NOTES_PA, 0x400);
+    program_header(4, NOTES_PA + 0x1000, NOTES_PA + 0x1000, 0x400); // a CPU that saved nothing
+    program_header(4, NOTES_PA + 0x2000, NOTES_PA + 0x2000, 0x1000);
+    for load in loads {
+        program_header(1, load.p_offset, load.p_paddr, load.bytes);
+    }
+    put(&mut bytes, ELFCOREHDR_PA, &vec![0; 0x1_0000]);
+    put(&mut bytes, ELFCOREHDR_PA, &header);
+    Synthetic { bytes, faults: BTreeMap::new() }
+}
+
+fn ram() -> Vec<Load> {
+    vec![
+        Load { p_paddr: 0x1000, p_offset: BACKUP_PA, bytes: 0x9_ec00 - 0x1000 },
+        Load { p_paddr: 0x10_0000, p_offset: 0x10_0000, bytes: 0x60_0123 },
+        // The kernel image lies inside RAM.
+        Load { p_paddr: 0x20_0000, p_offset: 0x20_0000, bytes: 0x10_0000 },
+    ]
+}
+
+/// A line that takes an odd number of bytes at a time, and nothing every third time.
+#[derive(Default)]
+struct Line {
+    sent: Vec<u8>,
+    calls: usize,
+    dead: bool,
+}
+
+impl Link for Line {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.calls += 1;
+        let room = if self.dead || self.calls.is_multiple_of(3) { 0 } else { 13 };
+        let now = &bytes[..bytes.len().min(room)];
+        self.sent.extend_from_slice(now);
+        now.len()
+    }
+
+    fn read(&mut self, _buf: &mut [u8]) -> usize {
+        0
+    }
+}
+
+/// Advances by itself: every look at it takes 10 µs.
+#[derive(Default)]
+struct Ticking(Cell<Duration>);
+
+impl Clock for Ticking {
+    fn now(&self) -> Duration {
+        self.0.set(self.0.get() + Duration::from_micros(10));
+        self.0.get()
+    }
+}
+
+#[derive(Default)]
+struct Received {
+    header: Option<SessionHeader>,
+    end: Option<SessionEnd>,
+    totals: SessionEnd,
+    /// Physical address → bytes, by pages and parts of pages.
+    memory: BTreeMap<u64, Vec<u8>>,
+    holes: BTreeMap<u64, u8>,
+    meta: BTreeMap<MetaKind, Vec<u8>>,
+    text: Vec<u8>,
+}
+
+fn receive(line: &[u8]) -> Received {
+    let mut all = Received::default();
+    Receiver::new().push(line, |event| match event {
+        Event::Session(_, header) => all.header = Some(header.clone()),
+        Event::Block { encoded, .. } => {
+            all.totals.blocks += 1;
+            let block = Block::decode(encoded).unwrap();
+            for record in Records::new(&block.raw, 12) {
+                let located = record.unwrap();
+                all.totals.count(&located.record, located.encoded);
+                all.record(&located.record);
+            }
+        }
+        Event::End(_, end) => all.end = Some(end),
+        Event::Text(text) => all.text.extend_from_slice(text),
+        Event::Unknown(error) => panic!("{error}"),
+    });
+    all
+}
+
+impl Received {
+    fn record(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Page { pfn, bytes } => drop(self.memory.insert(pfn << 12, bytes.to_vec())),
+            Record::Fill { pfn, pages, word } => {
+                for pfn in pfn..pfn + u64::from(pages) {
+                    self.memory.insert(pfn << 12, word.to_le_bytes().repeat(512));
+                }
+            }
+            Record::Hole { pfn, pages, reason } => {
+                self.holes.extend((pfn..pfn + u64::from(pages)).map(|pfn| (pfn, reason)));
+            }
+            Record::Bytes { pa, bytes } => drop(self.memory.insert(pa, bytes.to_vec())),
+            Record::Meta { kind, offset, total, bytes } => {
+                let all = self.meta.entry(kind).or_insert_with(|| vec![0; total as usize]);
+                put(all, u64::from(offset), bytes);
+            }
+        }
+    }
+
+    /// Every byte of RAM by the machine's own addresses, and nothing else.
+    fn assert_is(&self, machine: &Synthetic, crash: &Crash) {
+        let mut expected = BTreeMap::new();
+        for part in crash.map.pages(12) {
+            let pa = (part.pfn.0 << 12) + part.offset;
+            let mut bytes = vec![0; usize::try_from(part.bytes).unwrap()];
+            if crash.memory(machine).read(PhysAddr(pa), &mut bytes).is_ok() {
+                expected.insert(pa, bytes);
+            }
+        }
+        assert_eq!(self.memory.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (pa, bytes) in &self.memory {
+            assert!(bytes == &expected[pa], "page at {pa:#x} differs");
+        }
+        assert_eq!(self.end, Some(self.totals));
+    }
+}
+
+fn options(codec: CodecId) -> Options {
+    Options { session: SessionId(7), encoder: codec.encoder() }
+}
+
+fn dump(machine: &Synthetic, codec: CodecId) -> (Crash, Received) {
+    let crash = Crash::read(ELFCOREHDR_PA, machine).unwrap();
+    let mut line = Line::default();
+    send(&crash, machine, &mut line, &Ticking::default(), options(codec)).unwrap();
+    (crash, receive(&line.sent))
+}
+
+#[test]
+fn every_byte_of_ram_arrives_with_each_codec() {
+    let machine = machine(&ram());
+    for codec in [CodecId::None, CodecId::Deflate] {
+        let (crash, received) = dump(&machine, codec);
+        received.assert_is(&machine, &crash);
+        assert_eq!(received.holes, BTreeMap::new());
+        let header = received.header.unwrap();
+        assert_eq!((header.e_machine, header.crash_time), (Machine::X86_64.e_machine(), 1_700_000_000));
+        assert_eq!(header.ram_pages, 0x9e + 0x601);
+    }
+}
+
+#[test]
+fn elfcorehdr_and_notes_arrive_without_the_zeros_behind_them() {
+    let machine = machine(&ram());
+    let (crash, received) = dump(&machine, CodecId::Deflate);
+    assert_eq!(received.meta[&MetaKind::Elfcorehdr], crash.core.headers);
+    let names: Vec<_> =
+        vmcore::notes::Notes::new(&received.meta[&MetaKind::Notes]).map(|n| n.name.to_vec()).collect();
+    assert_eq!(names, [b"CORE".to_vec(), b"VMCOREINFO".to_vec()]);
+}
+
+#[test]
+fn the_first_block_is_on_the_line_before_memory_is_walked() {
+    let machine = machine(&ram());
+    let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+    let mut line = Line::default();
+    send(&crash, &machine, &mut line, &Ticking::default(), options(CodecId::None)).unwrap();
+    let early = receive(&line.sent[..4096]);
+    assert!(early.meta.contains_key(&MetaKind::Notes) && early.memory.is_empty());
+}
+
+#[test]
+fn pages_that_fault_are_holes_and_the_dump_goes_on() {
+    let mut machine = machine(&ram());
+    machine.faults = BTreeMap::from([
+        (0x150, ReadFaultKind::MachineCheck),
+        (0x151, ReadFaultKind::MachineCheck),
+        (0x152, ReadFaultKind::Access),
+        (0x700, ReadFaultKind::Access), // the page of which RAM has only a part
+    ]);
+    let (crash, received) = dump(&machine, CodecId::Deflate);
+    received.assert_is(&machine, &crash);
+    assert_eq!(received.holes, machine.faults.iter().map(|(&pfn, &kind)| (pfn, kind as u8)).collect());
+    assert_eq!(received.end.unwrap().hole_pages, 4);
+}
+
+#[test]
+fn notes_that_fault_cost_only_themselves() {
+    let mut machine = machine(&ram());
+    machine.faults.insert(NOTES_PA >> 12, ReadFaultKind::Access);
+    let (crash, received) = dump(&machine, CodecId::Deflate);
+    received.assert_is(&machine, &crash);
+    assert!(vmcore::notes::find_vmcoreinfo(&received.meta[&MetaKind::Notes]).is_some());
+}
+
+#[test]
+fn absurd_segments_are_named_on_the_line_and_the_others_are_dumped() {
+    let mut loads = ram();
+    loads.push(Load { p_paddr: u64::MAX - 0x1000, p_offset: 0x1000, bytes: 0x10_0000 });
+    loads.push(Load { p_paddr: 1 << 60, p_offset: 1 << 60, bytes: 0x1000 });
+    let machine = machine(&loads);
+    let (crash, received) = dump(&machine, CodecId::Deflate);
+    received.assert_is(&machine, &crash);
+    let text = String::from_utf8(received.text).unwrap();
+    assert!(text.contains("overflows the address space"), "{text}");
+    assert!(text.contains("beyond physical memory"), "{text}");
+}
+
+#[test]
+fn ram_that_does_not_answer_is_all_holes() {
+    let machine = machine(&[Load { p_paddr: 0x1_0000_0000, p_offset: 0x1_0000_0000, bytes: 0x40_0000 }]);
+    let (_, received) = dump(&machine, CodecId::Deflate);
+    assert_eq!(received.holes.len(), 0x400);
+    assert_eq!(received.end, Some(received.totals));
+}
+
+#[test]
+fn without_an_elfcorehdr_there_is_an_error_that_says_where_it_was_sought() {
+    let machine = machine(&ram());
+    let nowhere = Crash::read(0x7000_0000, &machine).unwrap_err();
+    assert_eq!(nowhere, ElfCoreHdrError::Unreadable { pa: 0x7000_0000 });
+    let something_else = Crash::read(0x10_0000, &machine).unwrap_err();
+    assert!(matches!(something_else, ElfCoreHdrError::Invalid { pa: 0x10_0000, .. }));
+}
+
+#[test]
+fn a_dead_link_is_given_up_after_a_stated_time() {
+    let machine = machine(&ram());
+    let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+    let mut line = Line { dead: true, ..Line::default() };
+    let result = send(&crash, &machine, &mut line, &Ticking::default(), options(CodecId::None));
+    assert!(matches!(result, Err(SendError::Link(_))));
+}
+
+#[test]
+fn encrypted_memory_is_refused() {
+    let mut machine = machine(&ram());
+    let mut info = Vec::new();
+    push_note(b"VMCOREINFO", 0, b"NUMBER(sme_mask)=140737488355328\n", &mut info).unwrap();
+    put(&mut machine.bytes, NOTES_PA + 0x2000, &info);
+    let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+    let result = send(&crash, &machine, &mut Line::default(), &Ticking::default(), options(CodecId::None));
+    assert_eq!(result, Err(SendError::Encrypted(1 << 47)));
+}
