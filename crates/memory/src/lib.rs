@@ -20,5 +20,7 @@ mod phys;
 
 pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 pub use crashed::CrashedMemory;
-pub use map::{Extent, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange};
+pub use map::{
+    Extent, MAX_MAP_FAULTS, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange,
+};
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};

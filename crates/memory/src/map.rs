@@ -13,6 +13,9 @@ pub const PHYS_ADDR_END: PhysAddr = PhysAddr(1 << 52);
 /// Ranges a map holds at most (24 bytes each).
 pub const MAX_RANGES: usize = 16 * 1024;
 
+/// Faults reported of one map, and [`MapFault::TooMany`]; further ones are like them.
+pub const MAX_MAP_FAULTS: usize = 64;
+
 /// A range of RAM, by bytes: kexec's ranges need not begin or end on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RamRange {
@@ -121,7 +124,8 @@ impl MemoryMap {
                 Ok(Some(range)) if range.is_redirected() => redirected.push(range),
                 Ok(Some(range)) => in_place.push(range),
                 Ok(None) => {}
-                Err(fault) => faults.push(fault),
+                Err(fault) if faults.len() < MAX_MAP_FAULTS => faults.push(fault),
+                Err(_) => {}
             }
         }
         let redirected = one_after_another(redirected);

@@ -6,11 +6,12 @@
 
 use alloc::vec::Vec;
 
-use elf::abi::{PN_XNUM, PT_LOAD, PT_NOTE};
+use elf::abi::{PT_LOAD, PT_NOTE};
 
 pub use crate::headers::{Class, HeaderError, Machine};
-use crate::headers::{CoreHeader, MAX_EHDR_BYTES, ProgramHeader};
-use crate::headers::{ehdr_bytes, parse_program_header, phdr_bytes, sh_info_offset};
+use crate::headers::{CoreHeader, ProgramHeader, ehdr_bytes, parse_program_header, phdr_bytes};
+pub use crate::table::{MAX_FAULTS, ReadAt};
+use crate::table::{Table, TableError, report};
 
 /// Program headers looked at: 4096 ranges of RAM, and a PT_NOTE for each of the 8192 CPUs a Linux kernel can have.
 pub const MAX_PROGRAM_HEADERS: u16 = 4096 + 8192;
@@ -85,36 +86,48 @@ pub enum ElfCoreHdrError {
         /// Physical address of the ELF header.
         pa: u64,
         /// Their number.
-        count: u16,
+        count: u32,
     },
 }
 
-/// A part of the elfcorehdr that is left out; the rest is used without it.
+impl ElfCoreHdrError {
+    const fn of(pa: u64, error: TableError) -> Self {
+        match error {
+            TableError::Unreadable(pa) => Self::Unreadable { pa },
+            TableError::Invalid(error) => Self::Invalid { pa, error },
+            TableError::BadPhoff(e_phoff) => Self::BadPhoff { pa, e_phoff },
+        }
+    }
+}
+
+/// A part of a core's headers that is left out; the rest is used without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentFault {
     /// A program header cannot be read.
     #[error("program header {index} at {pa:#x} cannot be read")]
     Unreadable {
         /// Which one, from 0.
-        index: u16,
-        /// Its physical address.
+        index: u32,
+        /// Its physical address (file offset).
         pa: u64,
     },
-    /// A PT_NOTE has an absurd address or size; it is dropped, or cut at [`MAX_NOTE_BYTES`].
+    /// A PT_NOTE has an absurd address or size; it is dropped, or cut at the most bytes believed.
     #[error("PT_NOTE {index} at {pa:#x} claims {bytes:#x} bytes")]
     Note {
         /// Which program header, from 0.
-        index: u16,
+        index: u32,
         /// Its p_offset.
         pa: u64,
         /// Its p_filesz.
         bytes: u64,
     },
-    /// More program headers than [`MAX_PROGRAM_HEADERS`]; the others are not looked at.
-    #[error("{count} program headers: only the first {MAX_PROGRAM_HEADERS} are used")]
+    /// More program headers than are believed; the others are not looked at.
+    #[error("{count} program headers: only the first {used} are used")]
     TooMany {
         /// How many there are.
         count: u32,
+        /// How many were looked at.
+        used: u32,
     },
     /// `e_phnum` is PN_XNUM, and the section header with the true number cannot be read.
     #[error("the number of program headers at {pa:#x} cannot be read")]
@@ -138,50 +151,37 @@ pub struct ElfCoreHdr {
     /// ELF header and program headers as one run of bytes, for sending along: the program headers follow the ELF
     /// header at once, `e_phnum` is the number of those kept, and there are no sections.
     pub headers: Vec<u8>,
-    /// What was left out.
+    /// What was left out, [`MAX_FAULTS`] at most.
     pub faults: Vec<SegmentFault>,
 }
-
-/// Reads `buf.len()` bytes of physical memory at an address; `false` if that fails.
-pub type ReadPhys<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
 
 impl ElfCoreHdr {
     /// Reads the elfcorehdr at physical address `pa`.
     ///
     /// # Errors
     /// [`ElfCoreHdrError`] if there is none. A bad program header is not an error but one of [`Self::faults`].
-    pub fn read(pa: u64, read: &mut ReadPhys<'_>) -> Result<Self, ElfCoreHdrError> {
-        let header = read_header(pa, read)?;
+    pub fn read(pa: u64, read: &mut ReadAt<'_>) -> Result<Self, ElfCoreHdrError> {
         let mut faults = Vec::new();
-        let claimed = count_program_headers(pa, &header, read, &mut faults);
-        let count = u16::try_from(claimed).unwrap_or(u16::MAX).min(MAX_PROGRAM_HEADERS);
-        if claimed > u32::from(count) {
-            faults.push(SegmentFault::TooMany { count: claimed });
-        }
-        let entry_bytes = phdr_bytes(header.class);
-        let bad_phoff = ElfCoreHdrError::BadPhoff { pa, e_phoff: header.e_phoff };
-        let table_pa = pa.checked_add(header.e_phoff).ok_or(bad_phoff)?;
-        table_pa.checked_add(u64::from(count) * entry_bytes as u64).ok_or(bad_phoff)?;
-
+        let table = Table::locate(pa, MAX_PROGRAM_HEADERS.into(), read, &mut faults)
+            .map_err(|error| ElfCoreHdrError::of(pa, error))?;
+        let Table { header, count, .. } = table;
         let no_memory = |_| ElfCoreHdrError::OutOfMemory { pa, count };
+
+        let ehdr_bytes = ehdr_bytes(header.class);
+        let table_bytes =
+            usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(phdr_bytes(header.class));
         let mut headers = Vec::new();
-        headers
-            .try_reserve_exact(ehdr_bytes(header.class) + usize::from(count) * entry_bytes)
-            .map_err(no_memory)?;
-        let kept =
-            CoreHeader { e_phoff: ehdr_bytes(header.class) as u64, e_shoff: 0, e_phnum: count, ..header };
-        kept.encode(&mut headers).map_err(|error| ElfCoreHdrError::Invalid { pa, error })?;
+        headers.try_reserve_exact(ehdr_bytes.saturating_add(table_bytes)).map_err(no_memory)?;
+        let e_phnum = u16::try_from(count).unwrap_or(MAX_PROGRAM_HEADERS);
+        CoreHeader { e_phoff: ehdr_bytes as u64, e_shoff: 0, e_phnum, ..header }
+            .encode(&mut headers)
+            .map_err(|error| ElfCoreHdrError::Invalid { pa, error })?;
 
         let mut loads = Vec::new();
         let mut notes = Vec::new();
+        let mut entry = [0; phdr_bytes(Class::ELF64)];
         for index in 0..count {
-            let entry_pa = table_pa.saturating_add(u64::from(index) * entry_bytes as u64);
-            let mut entry = [0; phdr_bytes(Class::ELF64)];
-            let Some(entry) = entry.get_mut(..entry_bytes) else { break };
-            if !read(entry_pa, entry) {
-                faults.push(SegmentFault::Unreadable { index, pa: entry_pa });
-                entry.fill(0); // PT_NULL
-            }
+            let entry = table.entry(index, &mut entry, read, &mut faults);
             headers.extend_from_slice(entry);
             let Some(segment) = parse_program_header(header.class, entry) else { continue };
             match segment.p_type {
@@ -191,7 +191,7 @@ impl ElfCoreHdr {
                 }
                 PT_NOTE => {
                     notes.try_reserve(1).map_err(no_memory)?;
-                    notes.extend(note_segment(index, &segment, &mut faults));
+                    notes.extend(note_segment(index, &segment, MAX_NOTE_BYTES, &mut faults));
                 }
                 _ => {}
             }
@@ -200,55 +200,19 @@ impl ElfCoreHdr {
     }
 }
 
-/// Reads the ELF header itself. The first 52 bytes tell whether there are 12 more.
-fn read_header(pa: u64, read: &mut ReadPhys<'_>) -> Result<CoreHeader, ElfCoreHdrError> {
-    let mut bytes = [0; MAX_EHDR_BYTES];
-    let short = ehdr_bytes(Class::ELF32);
-    let (head, tail) = bytes.split_at_mut_checked(short).unwrap_or_default();
-    let unreadable = ElfCoreHdrError::Unreadable { pa };
-    if !read(pa, head) {
-        return Err(unreadable);
-    }
-    // An ELFCLASS32 header may end where readable memory does: what lies behind it does not matter.
-    let tail_pa = pa.checked_add(short as u64).ok_or(unreadable)?;
-    let length = if read(tail_pa, tail) { MAX_EHDR_BYTES } else { short };
-    CoreHeader::parse(bytes.get(..length).unwrap_or_default()).map_err(|error| match error {
-        HeaderError::Truncated(_) => ElfCoreHdrError::Unreadable { pa: tail_pa },
-        error => ElfCoreHdrError::Invalid { pa, error },
-    })
-}
-
-/// The number of program headers the elfcorehdr claims.
-fn count_program_headers(
-    pa: u64,
-    header: &CoreHeader,
-    read: &mut ReadPhys<'_>,
+/// What a PT_NOTE gives: nothing if it is empty or wraps around; at most `max_bytes`.
+pub(crate) fn note_segment(
+    index: u32,
+    segment: &ProgramHeader,
+    max_bytes: u64,
     faults: &mut Vec<SegmentFault>,
-) -> u32 {
-    if header.e_phnum != PN_XNUM {
-        return u32::from(header.e_phnum);
-    }
-    let info_pa =
-        pa.checked_add(header.e_shoff).and_then(|pa| pa.checked_add(sh_info_offset(header.class) as u64));
-    let mut sh_info = [0; 4];
-    if let Some(info_pa) = info_pa
-        && header.e_shoff != 0
-        && read(info_pa, &mut sh_info)
-    {
-        return u32::from_le_bytes(sh_info);
-    }
-    faults.push(SegmentFault::UnknownCount { pa: info_pa.unwrap_or(pa) });
-    u32::from(PN_XNUM)
-}
-
-/// What a PT_NOTE gives: nothing if it is empty or wraps around.
-fn note_segment(index: u16, segment: &ProgramHeader, faults: &mut Vec<SegmentFault>) -> Option<NoteSegment> {
+) -> Option<NoteSegment> {
     let (pa, bytes) = (segment.p_offset, segment.p_filesz);
     let fits = pa.checked_add(bytes).is_some();
-    if !fits || bytes > MAX_NOTE_BYTES {
-        faults.push(SegmentFault::Note { index, pa, bytes });
+    if !fits || bytes > max_bytes {
+        report(faults, SegmentFault::Note { index, pa, bytes });
     }
-    (fits && bytes != 0).then_some(NoteSegment { p_offset: pa, p_filesz: bytes.min(MAX_NOTE_BYTES) })
+    (fits && bytes != 0).then_some(NoteSegment { p_offset: pa, p_filesz: bytes.min(max_bytes) })
 }
 
 #[cfg(test)]

@@ -11,16 +11,22 @@
 //!   may be **flattened**, that is cut in records that can be written without seeking.
 //!
 //! # Flow
-//! [`elfcorehdr`] (from crashed memory) ─▶ segments for the memory map, and [`notes`] ─▶ [`prstatus`] registers.
+//! Of a crash: [`elfcorehdr`] (from crashed memory) ─▶ segments for the memory map, and [`notes`] ─▶ [`prstatus`]
+//! registers, [`vmcoreinfo`].
+//!
+//! Of a dump: [`kdump`] or [`elfcore`] headers, written and read; either through [`flattened`] records.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
 extern crate alloc;
 
+pub mod elfcore;
 pub mod elfcorehdr;
+pub mod flattened;
 pub mod headers;
+pub mod kdump;
 pub mod le;
 pub mod notes;
 pub mod prstatus;
+mod table;
 pub mod vmcoreinfo;

@@ -75,7 +75,8 @@ impl<'a> VmcoreInfo<'a> {
     /// Whether `CONFIG_name=y`.
     #[must_use]
     pub fn config(&self, name: &str) -> bool {
-        self.entries().any(|(key, value)| key.strip_prefix(b"CONFIG_") == Some(name.as_bytes()) && value == b"y")
+        self.entries()
+            .any(|(key, value)| key.strip_prefix(b"CONFIG_") == Some(name.as_bytes()) && value == b"y")
     }
 
     /// `OSRELEASE`: the kernel's release, as `uname -r`.

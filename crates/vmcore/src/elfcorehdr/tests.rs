@@ -168,7 +168,10 @@ fn more_program_headers_than_a_kernel_makes_are_not_looked_at() {
     let headers = vec![segment(PT_LOAD, 0x1000, 0x1000, 0x1000); count.into()];
     let parsed = memory(Class::ELF64, Machine::X86_64, &headers).parse(PA).unwrap();
     assert_eq!(parsed.loads.len(), usize::from(MAX_PROGRAM_HEADERS));
-    assert_eq!(parsed.faults, vec![SegmentFault::TooMany { count: count.into() }]);
+    assert_eq!(
+        parsed.faults,
+        vec![SegmentFault::TooMany { count: count.into(), used: MAX_PROGRAM_HEADERS.into() }]
+    );
     let kept = CoreHeader::parse(&parsed.headers).unwrap();
     assert_eq!(kept.e_phnum, MAX_PROGRAM_HEADERS);
     assert_eq!(parsed.headers.len(), 64 + 56 * usize::from(MAX_PROGRAM_HEADERS));
@@ -217,4 +220,13 @@ proptest! {
             prop_assert!(CoreHeader::parse(&parsed.headers).is_ok());
         }
     }
+}
+
+#[test]
+fn a_table_of_nothing_but_faults_is_reported_in_bounds() {
+    let mut memory = memory(Class::ELF64, Machine::X86_64, &[]);
+    memory.bytes[56..58].copy_from_slice(&5000_u16.to_le_bytes());
+    let parsed = memory.parse(PA).unwrap();
+    assert_eq!((parsed.faults.len(), parsed.loads.len()), (MAX_FAULTS, 0));
+    assert_eq!(parsed.headers.len(), 64 + 5000 * 56);
 }
