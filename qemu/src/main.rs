@@ -1,2 +1,36 @@
-//! Stub.
-fn main() {}
+//! `rcapture-qemu`: the lab as a command.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rcapture_qemu::{Error, Outcome};
+
+/// Crashes stock kernels in QEMU, to test a crash capture.
+///
+/// Exit status: 0 passed, 1 failed, 2 wrong usage, 4 the machine was lost, 5 a tool is missing.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Fetch(commands::fetch::Fetch),
+    Run(Box<commands::run::Run>),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Fetch(fetch) => fetch.run(),
+        Command::Run(run) => run.run(),
+    };
+    let outcome = outcome.unwrap_or_else(|error| {
+        eprintln!("rcapture-qemu: {error:#}");
+        error.downcast_ref::<Error>().map_or(Outcome::Failed, Error::outcome)
+    });
+    outcome.into()
+}

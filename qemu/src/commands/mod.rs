@@ -1,0 +1,31 @@
+//! The subcommands.
+
+pub(crate) mod fetch;
+pub(crate) mod run;
+
+use clap::Args;
+use rcapture_qemu::{Lab, Mirror};
+
+/// Where things come from, and where they are kept.
+#[derive(Args)]
+pub(crate) struct Store {
+    /// Debian mirror to fetch from [default: the one in this system's apt sources]
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Directory fetched things are kept in [default: $XDG_CACHE_HOME/rcapture]
+    #[arg(long, value_name = "DIRECTORY")]
+    cache: Option<std::path::PathBuf>,
+}
+
+impl Store {
+    pub(crate) fn open(&self) -> rcapture_qemu::Result<Lab> {
+        let lab = match &self.cache {
+            Some(cache) => Lab::open_at(std::path::absolute(cache).unwrap_or_else(|_| cache.clone())),
+            None => Lab::open()?,
+        };
+        Ok(match &self.mirror {
+            Some(url) => lab.with_mirror(Mirror::at(url)),
+            None => lab,
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! What the lab works with: stock kernels, their debug information, a userland for the guest, crash(8).
+//!
+//! Everything comes as packages of Debian's archive, fetched once by a private apt ([`Mirror`] says from
+//! where) into `$XDG_CACHE_HOME/rcapture`, and is used from there without the network.
+
+mod apt;
+mod cache;
+mod mirror;
+mod suite;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use mirror::Mirror;
+pub use suite::Suite;
+
+use crate::crash::Crash;
+use crate::outcome::{Error, IoContext, Result};
+use crate::root::Root;
+use apt::{Apt, Package, unpack};
+use cache::{Asset, Cache, Manifest};
+
+/// The suite the guest's kexec-tools and busybox come from: kexec-tools 2.0.25.
+const USERLAND_SUITE: Suite = Suite::Bookworm;
+/// crash before version 9 misreads the task list of recent 6.1 kernels.
+const CRASH_SUITE: Suite = Suite::Sid;
+
+/// The lab's store of kernels and tools.
+///
+/// ```no_run
+/// use rcapture_qemu::{Lab, Suite};
+/// let lab = Lab::open()?;
+/// let kernel = lab.kernel(Suite::Bookworm)?;
+/// println!("{} from {}", kernel.vmlinuz.display(), kernel.version);
+/// # Ok::<(), rcapture_qemu::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Lab {
+    cache: Cache,
+    mirror: Option<Mirror>,
+}
+
+/// A stock kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The suite it came from.
+    pub suite: Suite,
+    /// What `uname -r` says, such as `6.1.0-50-cloud-amd64`.
+    pub release: String,
+    /// The package's version, such as `6.1.176-1`.
+    pub version: String,
+    /// The bzImage.
+    pub vmlinuz: PathBuf,
+    /// Its modules (`lib/modules/RELEASE`).
+    pub modules: PathBuf,
+}
+
+/// The programs that run in the guest, and the libraries they need.
+#[derive(Clone, Debug)]
+pub struct Userland {
+    /// A static busybox.
+    pub busybox: PathBuf,
+    /// kexec of kexec-tools.
+    pub kexec: PathBuf,
+    pub(crate) root: Root,
+}
+
+impl Lab {
+    /// The lab with its cache in `$XDG_CACHE_HOME/rcapture` (`~/.cache/rcapture`). Fetches nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if neither variable says where the cache is.
+    pub fn open() -> Result<Self> {
+        let base = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+        base.map(|base| Self::open_at(base.join("rcapture"))).ok_or_else(|| {
+            Error::missing("a cache directory", "neither XDG_CACHE_HOME nor HOME is set", "set one")
+        })
+    }
+
+    /// The lab with its cache in `cache`.
+    pub const fn open_at(cache: PathBuf) -> Self {
+        Self { cache: Cache::at(cache), mirror: None }
+    }
+
+    /// Fetches from `mirror` what has to be fetched, not from where the system takes its packages.
+    #[must_use]
+    pub fn with_mirror(mut self, mirror: Mirror) -> Self {
+        self.mirror = Some(mirror);
+        self
+    }
+
+    /// The stock cloud kernel of `suite`.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
+    pub fn kernel(&self, suite: Suite) -> Result<Kernel> {
+        let asset = self.cache.get(&kernel_asset(suite), |directory| self.fetch_kernel(suite, directory))?;
+        let release = asset.fact("release")?.to_owned();
+        Ok(Kernel {
+            suite,
+            version: asset.fact("version")?.to_owned(),
+            vmlinuz: asset.directory.join("vmlinuz"),
+            modules: asset.directory.join("modules"),
+            release,
+        })
+    }
+
+    /// The kernel's `vmlinux` with debug information (a download of some 300 MB).
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
+    pub fn vmlinux(&self, kernel: &Kernel) -> Result<PathBuf> {
+        let name = vmlinux_asset(kernel.suite);
+        // One kernel per suite is kept, and its vmlinux must be the same build.
+        if self.cache.find(&name).is_some_and(|asset| asset.fact("version").ok() != Some(&kernel.version)) {
+            self.cache.forget(&name)?;
+        }
+        let asset = self.cache.get(&name, |directory| self.fetch_vmlinux(kernel, directory))?;
+        Ok(asset.directory.join("vmlinux"))
+    }
+
+    /// busybox and kexec for the guest.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if they are not in the cache and cannot be fetched.
+    pub fn userland(&self) -> Result<Userland> {
+        let asset = self.root_asset("userland", USERLAND_SUITE, &["busybox-static", "kexec-tools"])?;
+        let root = Root::at(asset.directory);
+        Ok(Userland { busybox: root.program("busybox")?, kexec: root.program("kexec")?, root })
+    }
+
+    /// crash(8), with its own libraries.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
+    pub fn crash(&self) -> Result<Crash> {
+        let asset = self.root_asset("crash", CRASH_SUITE, &["crash"])?;
+        let version = asset.manifest.packages.get("crash").cloned().unwrap_or_default();
+        Crash::in_root(Root::at(asset.directory), version)
+    }
+
+    /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn forget(&self, suite: Suite) -> Result<()> {
+        for name in [kernel_asset(suite), vmlinux_asset(suite), "userland".into(), "crash".into()] {
+            self.cache.forget(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything in the cache again and compares it with the digests taken when it was fetched.
+    /// Returns the names of what is whole.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] names the first file that changed.
+    pub fn verify(&self) -> Result<Vec<String>> {
+        let suites = Suite::ALL.into_iter().flat_map(|suite| [kernel_asset(suite), vmlinux_asset(suite)]);
+        suites
+            .chain(["userland".to_owned(), "crash".to_owned()])
+            .filter_map(|name| self.cache.find(&name).map(|asset| asset.verify().map(|()| name)))
+            .collect()
+    }
+
+    fn apt(&self, suite: Suite) -> Result<Apt> {
+        let mirror = self.mirror.clone().map_or_else(Mirror::of_system, Ok)?;
+        Apt::update(&self.cache.root().join("apt").join(suite.name()), suite, mirror)
+    }
+
+    fn fetch_kernel(&self, suite: Suite, directory: &Path) -> Result<Manifest> {
+        let apt = self.apt(suite)?;
+        let meta = apt.package("linux-image-cloud-amd64")?;
+        let image = meta.depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
+            Error::missing(format!("a kernel of {suite}"), "its meta package names none", "report it")
+        })?;
+        let image = apt.package(image)?;
+        let release = image.name.trim_start_matches("linux-image-").to_owned();
+        let packages = kernel_packages(&apt, &release, image)?;
+        for file in apt.download(&packages)? {
+            unpack(&file, directory, None)?;
+            fs::remove_file(&file).on("remove", &file)?;
+        }
+        keep_kernel_files(directory, &release)?;
+        let version = packages.first().map(|package| package.version.clone()).unwrap_or_default();
+        Ok(manifest(&packages, [("release", release), ("version", version)]))
+    }
+
+    fn fetch_vmlinux(&self, kernel: &Kernel, directory: &Path) -> Result<Manifest> {
+        let apt = self.apt(kernel.suite)?;
+        let package = Package {
+            version: kernel.version.clone(),
+            ..apt.package(&format!("linux-image-{}-dbg", kernel.release))?
+        };
+        let packages = [package];
+        for file in apt.download(&packages)? {
+            // That one file, not the 1.7 GB of modules beside it.
+            unpack(&file, directory, Some("./usr/lib/debug/*vmlinux*"))?;
+            fs::remove_file(&file).on("remove", &file)?;
+        }
+        let debug = directory.join("usr/lib/debug");
+        let places = [
+            debug.join(format!("boot/vmlinux-{}", kernel.release)),
+            debug.join(format!("lib/modules/{}/vmlinux", kernel.release)),
+            debug.join(format!("usr/lib/modules/{}/vmlinux", kernel.release)),
+        ];
+        let is_file = |path: &&PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+        let found = places.iter().find(is_file).ok_or_else(|| {
+            Error::missing("vmlinux", "the debug package holds none where it is looked for", "report it")
+        })?;
+        let place = directory.join("vmlinux");
+        fs::rename(found, &place).on("move", &place)?;
+        fs::remove_dir_all(directory.join("usr")).on("remove", &debug)?;
+        Ok(manifest(&packages, [("version", kernel.version.clone())]))
+    }
+
+    fn root_asset(&self, name: &str, suite: Suite, packages: &[&str]) -> Result<Asset> {
+        self.cache.get(name, |directory| {
+            let apt = self.apt(suite)?;
+            for file in apt.download_with_dependencies(packages)? {
+                unpack(&file, directory, None)?;
+                fs::remove_file(&file).on("remove", &file)?;
+            }
+            let found: Result<Vec<Package>> = packages.iter().map(|name| apt.package(name)).collect();
+            Ok(manifest(&found?, []))
+        })
+    }
+}
+
+fn kernel_asset(suite: Suite) -> String {
+    format!("kernel/{suite}-amd64")
+}
+
+fn vmlinux_asset(suite: Suite) -> String {
+    format!("vmlinux/{suite}-amd64")
+}
+
+/// The packages that hold the image and modules: from Linux 7 on they are packages of their own, and
+/// linux-image is a shell.
+fn kernel_packages(apt: &Apt, release: &str, image: Package) -> Result<Vec<Package>> {
+    match apt.find(&format!("linux-binary-{release}"))? {
+        Some(binary) => Ok(vec![binary, apt.package(&format!("linux-modules-{release}"))?]),
+        None => Ok(vec![image]),
+    }
+}
+
+/// Brings the image and modules of an unpacked kernel to `vmlinuz` and `modules`, and drops the rest.
+fn keep_kernel_files(directory: &Path, release: &str) -> Result<()> {
+    let modules = [format!("lib/modules/{release}"), format!("usr/lib/modules/{release}")];
+    let images = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+    for (place, candidates) in [("vmlinuz", images), ("modules", modules)] {
+        let found = candidates.iter().map(|name| directory.join(name)).find(|path| path.exists());
+        let found = found.ok_or_else(|| {
+            Error::missing(place, format!("not in the packages of kernel {release}"), "report it")
+        })?;
+        fs::rename(&found, directory.join(place)).on("move", &found)?;
+    }
+    for leftover in ["boot", "lib", "usr"] {
+        match fs::remove_dir_all(directory.join(leftover)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).on("remove", directory.join(leftover));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn manifest<const N: usize>(packages: &[Package], facts: [(&str, String); N]) -> Manifest {
+    Manifest {
+        packages: packages.iter().map(|found| (found.name.clone(), found.version.clone())).collect(),
+        facts: facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        ..Manifest::default()
+    }
+}

@@ -1,0 +1,271 @@
+//! How a machine is put together.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::console::Console;
+use super::qmp::{Qmp, QmpError};
+use super::{Machine, START_DEADLINE};
+use crate::initramfs::{self, Contents, Loader, Trigger, quoted};
+use crate::lab::{Kernel, Userland};
+use crate::outcome::{Error, IoContext, Result};
+use crate::process;
+
+/// Where the machine's first serial port (ttyS0, I/O port 0x3f8) leads. What it sends is in the serial
+/// log in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Serial {
+    /// Into the log only.
+    #[default]
+    Log,
+    /// To the unix socket somebody listens on.
+    Connect(PathBuf),
+    /// QEMU listens on this unix socket; what is sent while nobody is connected is lost.
+    Listen(PathBuf),
+}
+
+/// The parts of a machine. Made by [`Machine::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until start()"]
+pub struct MachineBuilder {
+    kernel: Kernel,
+    userland: Userland,
+    contents: Contents,
+    memory_mib: u32,
+    cpu: String,
+    smp: u32,
+    crashkernel: String,
+    append: Vec<String>,
+    arguments: Vec<String>,
+    serial: Serial,
+    restore_from: Option<PathBuf>,
+    processor_limit: Duration,
+}
+
+impl MachineBuilder {
+    pub(super) fn new(kernel: Kernel, userland: Userland) -> Self {
+        Self {
+            kernel,
+            userland,
+            contents: Contents {
+                capture_image: None,
+                loader: Loader::default(),
+                capture_cmdline: String::new(),
+                trigger: Trigger::default(),
+                delay_seconds: 0,
+                populate: true,
+                modules: Vec::new(),
+            },
+            memory_mib: 512,
+            cpu: "max".into(),
+            smp: 2,
+            crashkernel: "4M".into(),
+            append: Vec::new(),
+            arguments: Vec::new(),
+            serial: Serial::Log,
+            restore_from: None,
+            processor_limit: Duration::from_secs(3600),
+        }
+    }
+
+    /// RAM in MiB (512).
+    pub const fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// QEMU's CPU model (`max`: with 5-level paging and 1 GiB pages; `qemu64`: without).
+    pub fn cpu(mut self, model: impl Into<String>) -> Self {
+        self.cpu = model.into();
+        self
+    }
+
+    /// Number of CPUs (2).
+    pub const fn smp(mut self, cpus: u32) -> Self {
+        self.smp = cpus;
+        self
+    }
+
+    /// The image that kexec loads to run after the crash. None: the crash ends the machine.
+    pub fn capture_image(mut self, image: impl Into<PathBuf>) -> Self {
+        self.contents.capture_image = Some(image.into());
+        self
+    }
+
+    /// How it is loaded ([`Loader::KexecLoad`]).
+    pub const fn loader(mut self, loader: Loader) -> Self {
+        self.contents.loader = loader;
+        self
+    }
+
+    /// The capture image's command line, to which the loader adds `elfcorehdr=`.
+    pub fn capture_cmdline(mut self, cmdline: impl Into<String>) -> Self {
+        self.contents.capture_cmdline = cmdline.into();
+        self
+    }
+
+    /// What crashes the machine ([`Trigger::SysRq`]).
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.contents.trigger = trigger;
+        self
+    }
+
+    /// Seconds between loading and crashing (0).
+    pub const fn delay_seconds(mut self, seconds: u32) -> Self {
+        self.contents.delay_seconds = seconds;
+        self
+    }
+
+    /// Whether processes and files are made before the crash, so that every class of page occurs (yes).
+    pub const fn populate(mut self, populate: bool) -> Self {
+        self.contents.populate = populate;
+        self
+    }
+
+    /// A kernel module to insert before the capture image is loaded, in the order given.
+    pub fn module(mut self, module: impl Into<PathBuf>) -> Self {
+        self.contents.modules.push(module.into());
+        self
+    }
+
+    /// The value of `crashkernel=` (`4M`).
+    pub fn crashkernel(mut self, value: impl Into<String>) -> Self {
+        self.crashkernel = value.into();
+        self
+    }
+
+    /// More of the crashing kernel's command line.
+    pub fn append(mut self, parameters: impl Into<String>) -> Self {
+        self.append.push(parameters.into());
+        self
+    }
+
+    /// One more argument for QEMU.
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Where the serial port leads ([`Serial::Log`]).
+    pub fn serial(mut self, serial: Serial) -> Self {
+        self.serial = serial;
+        self
+    }
+
+    /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is
+    /// stopped as it was when the snapshot was taken: [`Machine::cont`] lets it go on.
+    pub fn restore_from(mut self, snapshot: impl Into<PathBuf>) -> Self {
+        self.restore_from = Some(snapshot.into());
+        self
+    }
+
+    /// Processor time after which the kernel ends QEMU (one hour), should we not be there to do it.
+    pub const fn processor_limit(mut self, limit: Duration) -> Self {
+        self.processor_limit = limit;
+        self
+    }
+
+    /// Starts the machine.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] without QEMU; [`Error::MachineLost`] if QEMU ends at once.
+    pub fn start(self) -> Result<Machine> {
+        // In the system's temporary directory: a socket's path has at most 107 bytes.
+        let directory = tempfile::Builder::new().prefix("rcapture-lab-").tempdir();
+        let mut directory = directory.on("make a directory in", std::env::temp_dir())?;
+        let initrd = directory.path().join("initrd.gz");
+        if self.restore_from.is_none() {
+            initramfs::write(&initrd, &self.userland, &self.contents)?;
+        }
+        let console = Console::open(&directory.path().join("serial.log"))?;
+        let messages = directory.path().join("qemu.log");
+        let log = fs::File::create(&messages).on("create", &messages)?;
+        let monitor = directory.path().join("qmp");
+        let mut command = self.command(&initrd, console.path(), &monitor);
+        command.stdin(Stdio::null()).stdout(log.try_clone().on("share", &messages)?).stderr(log);
+        let mut child = process::spawn(&mut command)?;
+        limit_processor_time(child.id(), self.processor_limit);
+        let connected = Qmp::connect(&monitor, START_DEADLINE, || matches!(child.try_wait(), Ok(None)));
+        match connected {
+            Ok(qmp) => {
+                let mut machine = Machine { child, qmp, console, directory };
+                if self.restore_from.is_some() {
+                    machine.wait_for_migration()?;
+                }
+                Ok(machine)
+            }
+            Err(error) => {
+                process::end(&mut child);
+                directory.disable_cleanup(true);
+                let said = fs::read_to_string(&messages).ok();
+                let reason = said.as_deref().and_then(process::last_words).unwrap_or_else(|| match error {
+                    QmpError::Refused(reason) => reason,
+                    QmpError::Lost(error) => error.to_string(),
+                });
+                let logs = directory.path().to_owned();
+                Err(Error::MachineLost { doing: "starting QEMU".into(), reason, logs })
+            }
+        }
+    }
+
+    fn command(&self, initrd: &Path, log: &Path, monitor: &Path) -> Command {
+        let log = comma_doubled(log);
+        let serial = match &self.serial {
+            Serial::Log => format!("null,id=line,logfile={log},logappend=on"),
+            Serial::Connect(path) => {
+                format!("socket,id=line,path={},server=off,logfile={log},logappend=on", comma_doubled(path))
+            }
+            Serial::Listen(path) => format!(
+                "socket,id=line,path={},server=on,wait=off,logfile={log},logappend=on",
+                comma_doubled(path)
+            ),
+        };
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-M", "q35", "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
+        command.args(["-no-user-config", "-cpu", &self.cpu]);
+        command.args(["-smp", &self.smp.to_string(), "-m", &format!("{}M", self.memory_mib)]);
+        command.args(["-chardev", &serial, "-serial", "chardev:line"]);
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", comma_doubled(monitor))]);
+        command.arg("-kernel").arg(&self.kernel.vmlinuz);
+        // A restored machine has its initramfs in memory, but the same ROMs must be there.
+        if self.restore_from.is_none() {
+            command.arg("-initrd").arg(initrd);
+        }
+        command.args(["-append", &self.kernel_cmdline()]);
+        if let Some(snapshot) = &self.restore_from {
+            command.arg("-incoming");
+            command.arg(format!("exec:cat {}", quoted(&snapshot.to_string_lossy())));
+        }
+        command.args(&self.arguments);
+        command
+    }
+
+    fn kernel_cmdline(&self) -> String {
+        let mut parameters = vec!["console=ttyS0".to_owned(), "panic=-1".into(), "quiet".into()];
+        if self.contents.capture_image.is_some() {
+            parameters.push(format!("crashkernel={}", self.crashkernel));
+        }
+        if self.contents.trigger == Trigger::Nmi {
+            parameters.push("unknown_nmi_panic".into());
+        }
+        parameters.extend(self.append.iter().cloned());
+        parameters.join(" ")
+    }
+}
+
+/// QEMU's options are separated by commas; one in a value is written twice.
+fn comma_doubled(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// An orphan that spins must not spin for ever.
+fn limit_processor_time(pid: u32, limit: Duration) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let seconds = Some(limit.as_secs());
+    // A precaution: if it is refused, the deadlines of every wait still hold.
+    let _ = prlimit(pid, Resource::Cpu, Rlimit { current: seconds, maximum: seconds });
+}
