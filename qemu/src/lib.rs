@@ -4,6 +4,7 @@
 pub mod crash;
 mod initramfs;
 mod lab;
+pub mod line;
 mod machine;
 mod outcome;
 mod process;
@@ -13,6 +14,7 @@ mod truth;
 pub use crash::Crash;
 pub use initramfs::{Loader, Trigger};
 pub use lab::{Kernel, Lab, Mirror, Suite, Userland};
+pub use line::{Line, LineOptions};
 pub use machine::{Machine, MachineBuilder, Serial};
 pub use outcome::{Error, Outcome, Result};
 pub use truth::{PAGE_SIZE, Truth};

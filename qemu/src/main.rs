@@ -20,12 +20,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Fetch(commands::fetch::Fetch),
+    Line(commands::line::Line),
     Run(Box<commands::run::Run>),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Fetch(fetch) => fetch.run(),
+        Command::Line(line) => line.run(),
         Command::Run(run) => run.run(),
     };
     let outcome = outcome.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub(crate) mod fetch;
+pub(crate) mod line;
 pub(crate) mod run;
 
 use clap::Args;

@@ -12,6 +12,7 @@ use super::qmp::{Qmp, QmpError};
 use super::{Machine, START_DEADLINE};
 use crate::initramfs::{self, Contents, Loader, Trigger, quoted};
 use crate::lab::{Kernel, Userland};
+use crate::line::Line;
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 
@@ -22,7 +23,7 @@ pub enum Serial {
     /// Into the log only.
     #[default]
     Log,
-    /// To the unix socket somebody listens on.
+    /// To the unix socket somebody listens on. Whoever it is must keep reading: see [`crate::line`].
     Connect(PathBuf),
     /// QEMU listens on this unix socket; what is sent while nobody is connected is lost.
     Listen(PathBuf),
@@ -154,6 +155,11 @@ impl MachineBuilder {
     pub fn serial(mut self, serial: Serial) -> Self {
         self.serial = serial;
         self
+    }
+
+    /// Connects the serial port to the target's end of `line`.
+    pub fn line(self, line: &Line) -> Self {
+        self.serial(Serial::Connect(line.target_socket().to_owned()))
     }
 
     /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is

@@ -1,0 +1,192 @@
+//! The line's process, seen from the one who started it.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::endpoint::Endpoint;
+use super::options::LineOptions;
+use super::simulator::Report;
+use crate::outcome::{Error, IoContext, Result};
+use crate::process::{end, spawn};
+
+/// The line's process answers in milliseconds; more than this is a lost process.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+/// Names the program that simulates the line, should it not be beside the running one.
+const PROGRAM_VARIABLE: &str = "RCAPTURE_QEMU";
+
+/// A running line. Dropping it ends its process.
+///
+/// ```no_run
+/// use rcapture_qemu::{Lab, Line, LineOptions, Machine, Suite};
+/// let lab = Lab::open()?;
+/// let line = Line::spawn(LineOptions { baud: Some(115_200), bit_errors: 1e-5, ..LineOptions::default() })?;
+/// let machine = Machine::builder(lab.kernel(Suite::Bookworm)?, lab.userland()?).line(&line).start()?;
+/// println!("receive with: rcapture recv unix:{}", line.host_socket().display());
+/// # Ok::<(), rcapture_qemu::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Line {
+    child: Child,
+    /// Closed to end the process.
+    control: Option<ChildStdin>,
+    answers: Receiver<String>,
+    target: PathBuf,
+    host: PathBuf,
+    /// Holds the sockets.
+    _directory: TempDir,
+}
+
+impl Line {
+    /// Starts a line, and returns when both its ends can be connected to. An end that is not named in
+    /// `options` is a unix socket of the line's own.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if the program `rcapture-qemu` is neither named by `$RCAPTURE_QEMU` nor beside
+    /// the running program.
+    pub fn spawn(mut options: LineOptions) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("rcapture-line-").tempdir();
+        let directory = directory.on("make a directory in", env::temp_dir())?;
+        let target = own_socket(&mut options.target, directory.path(), "target");
+        let host = own_socket(&mut options.host, directory.path(), "host");
+        let mut command = Command::new(program()?);
+        command.arg("line").args(options.arguments()).arg("--control");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(&mut command)?;
+        let (sender, answers) = channel();
+        if let Some(stdout) = child.stdout.take() {
+            // Ends with the process, whose stdout it reads.
+            thread::spawn(move || {
+                let lines = BufReader::new(stdout).lines();
+                lines.map_while(|line| line.ok()).try_for_each(|line| sender.send(line))
+            });
+        }
+        let control = child.stdin.take();
+        let mut line = Self { child, control, answers, target, host, _directory: directory };
+        line.answer()?; // "ready"
+        Ok(line)
+    }
+
+    /// The unix socket the machine's serial port connects to.
+    pub fn target_socket(&self) -> &Path {
+        &self.target
+    }
+
+    /// The unix socket the receiver connects to.
+    pub fn host_socket(&self) -> &Path {
+        &self.host
+    }
+
+    /// Cuts the line: from now on what is sent, in both directions, is lost.
+    ///
+    /// # Errors
+    /// If the line's process does not answer.
+    pub fn cut(&mut self) -> Result<Report> {
+        self.command("cut")
+    }
+
+    /// Mends the line after [`cut`](Self::cut).
+    ///
+    /// # Errors
+    /// If the line's process does not answer.
+    pub fn mend(&mut self) -> Result<Report> {
+        self.command("mend")
+    }
+
+    /// What became of the bytes so far.
+    ///
+    /// # Errors
+    /// If the line's process does not answer.
+    pub fn report(&mut self) -> Result<Report> {
+        self.command("report")
+    }
+
+    /// Waits for the last bytes to be delivered (at most five seconds) and ends the line.
+    ///
+    /// # Errors
+    /// If the line's process does not answer.
+    pub fn finish(mut self) -> Result<Report> {
+        self.command("quit")?;
+        // Its last word is the final report.
+        self.parse_answer()
+    }
+
+    fn command(&mut self, command: &str) -> Result<Report> {
+        if let Some(control) = &mut self.control {
+            writeln!(control, "{command}").on("control", &self.target)?;
+        }
+        self.parse_answer()
+    }
+
+    fn parse_answer(&mut self) -> Result<Report> {
+        let answer = self.answer()?;
+        serde_json::from_str(&answer)
+            .map_err(|error| Error::malformed(&self.target, format!("the line answered {answer:?}: {error}")))
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        self.answers.recv_timeout(ANSWER_DEADLINE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => {
+                Error::Overdue { program: "rcapture-qemu line".into(), deadline: ANSWER_DEADLINE }
+            }
+            RecvTimeoutError::Disconnected => Error::Program {
+                program: "rcapture-qemu line".into(),
+                status: self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string()),
+                message: "see its messages above".into(),
+            },
+        })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The end of its stdin tells it to leave, removing its sockets.
+        self.control = None;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(500) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        end(&mut self.child);
+    }
+}
+
+/// The socket of an end; an end nobody named gets one in `directory`.
+fn own_socket(endpoint: &mut Option<Endpoint>, directory: &Path, name: &str) -> PathBuf {
+    match endpoint {
+        Some(Endpoint::UnixListen(path)) => path.clone(),
+        Some(_) => PathBuf::new(),
+        None => {
+            let path = directory.join(name);
+            *endpoint = Some(Endpoint::UnixListen(path.clone()));
+            path
+        }
+    }
+}
+
+/// `rcapture-qemu` itself: the running program, or one beside it (tests run from a directory below).
+fn program() -> Result<PathBuf> {
+    if let Some(named) = env::var_os(PROGRAM_VARIABLE) {
+        return Ok(named.into());
+    }
+    let running = env::current_exe().on("find", "the running program")?;
+    if running.file_name().is_some_and(|name| name == "rcapture-qemu") {
+        return Ok(running);
+    }
+    let beside = running.ancestors().skip(1).take(2).map(|directory| directory.join("rcapture-qemu"));
+    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Error::missing(
+            "rcapture-qemu",
+            format!("not beside {}", running.display()),
+            format!("build it (cargo build -p rcapture-qemu), or name it in {PROGRAM_VARIABLE}"),
+        )
+    })
+}
