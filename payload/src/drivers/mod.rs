@@ -1,0 +1,4 @@
+//! Devices, polled.
+
+pub(crate) mod console;
+pub(crate) mod uart;

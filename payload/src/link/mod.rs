@@ -1,0 +1,5 @@
+//! Links: what the capture pipeline sends its frames over.
+
+mod serial;
+
+pub(crate) use serial::SerialLink;

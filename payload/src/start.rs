@@ -1,0 +1,118 @@
+//! From the architecture's entry to the end: the capture kernel's one thread.
+
+use capture::config::{Compress, Config, Link as ConfiguredLink};
+use capture::{Clock as _, Crash, Options};
+use codec::CodecId;
+use memory::PhysAddr;
+use rcapture_payload::boot::{acpi, boot_params};
+use wire::SessionId;
+
+use crate::arch::clock::{self, Clock};
+use crate::arch::power::SoftOff;
+use crate::arch::{encryption, paging};
+use crate::drivers::console;
+use crate::link::SerialLink;
+use crate::memory::heap;
+use crate::memory::window::{LoaderMapping, Physical};
+use crate::{arch, fatal};
+
+/// Runs on the image's own stack with its exception handlers loaded; page tables are still the loader's.
+pub(crate) fn run(boot_params_pa: u64) -> ! {
+    heap::start();
+    let boot = boot_params::read(&LoaderMapping, PhysAddr(boot_params_pa)).unwrap_or_default();
+    let config = Config::parse(&boot.cmdline);
+    fatal::set_final(config.final_action, None);
+
+    if let Some(reason) = encryption::guest_encryption() {
+        // Own page tables would not know the encryption bit: the loader's stay.
+        open_console(&config);
+        fatal::report(format_args!(
+            "{reason}: its memory is encrypted and cannot be read by a capture kernel"
+        ));
+    }
+    if let Err(error) = paging::take_over() {
+        open_console(&config);
+        fatal::report(format_args!("{error}"));
+    }
+    open_console(&config);
+    for remark in &config.remarks {
+        console::line(format_args!("rcapture: {remark}"));
+    }
+
+    let rsdp = config.acpi_rsdp.map(PhysAddr).or(boot.acpi_rsdp);
+    let acpi = acpi::read(&Physical, rsdp);
+    fatal::set_final(config.final_action, soft_off(&acpi));
+    let clock = Clock::calibrate(acpi.pm_timer);
+    if let (hertz, clock::Source::Guess) = clock.rate() {
+        console::line(format_args!("rcapture: no timer answers: taking the clock for {hertz} Hz"));
+    }
+    capture(&config, &clock);
+    fatal::finish()
+}
+
+/// Opens the first link that works, and says hello on it.
+fn open_console(config: &Config) {
+    for link in &config.links {
+        let ConfiguredLink::Serial(serial) = *link;
+        if let Ok(baud) = console::open(serial) {
+            let serial = capture::config::SerialLink { baud: Some(baud), ..serial };
+            console::line(format_args!(
+                "\nrcapture {} {}: capture kernel started, link {}",
+                env!("CARGO_PKG_VERSION"),
+                arch::NAME,
+                ConfiguredLink::Serial(serial)
+            ));
+            return;
+        }
+    }
+    // Without a line there is nobody to tell, and nowhere to send to.
+    fatal::finish()
+}
+
+fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
+    let [type_a, type_b] = acpi.s5?;
+    Some(SoftOff { pm1a: (acpi.pm1a_control?, type_a), pm1b: acpi.pm1b_control.map(|port| (port, type_b)) })
+}
+
+/// Sends the dump; what goes wrong is said on the line.
+fn capture(config: &Config, clock: &Clock) {
+    let Some(elfcorehdr) = config.elfcorehdr else {
+        console::line(format_args!(
+            "rcapture: no elfcorehdr= on the command line: load this image with kexec -p, which puts it there"
+        ));
+        return;
+    };
+    let crash = match Crash::read(elfcorehdr.start_pa, &Physical) {
+        Ok(crash) => crash,
+        Err(error) => {
+            console::line(format_args!("rcapture: elfcorehdr: {error}"));
+            return;
+        }
+    };
+    let codec = match config.compress {
+        Compress::Deflate => CodecId::Deflate,
+        Compress::None => CodecId::None,
+    };
+    let options = Options { session: session_id(&crash), encoder: codec.encoder() };
+    let result = capture::send(&crash, &Physical, &mut SerialLink::new(), clock, options);
+    console::drain();
+    match result {
+        Ok(_) => {
+            let (used, size) = heap::usage();
+            console::line(format_args!(
+                "rcapture: done in {:.1} s; heap {} of {} KiB",
+                clock.now().as_secs_f32(),
+                used / 1024,
+                size / 1024
+            ));
+        }
+        Err(error) => console::line(format_args!("rcapture: {error}")),
+    }
+}
+
+/// Differs from one crash to the next: when it was, and how long the processor had been running.
+fn session_id(crash: &Crash) -> SessionId {
+    let seed = clock::ticks() ^ crash.info().crash_time().unwrap_or(0).rotate_left(32);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
+    SessionId((seed ^ seed >> 32) as u32)
+}

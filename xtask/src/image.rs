@@ -1,0 +1,139 @@
+//! `cargo xtask image`: from the payload's source to the file that `kexec -p` loads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use xshell::{Shell, cmd};
+
+use crate::toolchain::{Toolchain, without_cargo};
+use crate::workspace_root;
+
+/// Largest image in bytes: it is hashed after the crash, before it may run.
+const MAX_FILE_BYTES: usize = 256 * 1024;
+/// Most memory an image may need: what fits in `crashkernel=4M` beside the loader's own needs.
+const MAX_MEMORY_BYTES: u64 = 3000 * 1024;
+
+/// What to build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The machine to build for.
+    #[arg(long, value_enum, default_value_t = Target::X86_64)]
+    arch: Target,
+}
+
+/// A machine the capture kernel is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// PC servers and virtual machines: a bzImage.
+    #[value(name = "x86_64")]
+    X86_64,
+}
+
+impl Target {
+    /// The name in `dist/` and `linker/`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+        }
+    }
+
+    /// Rust's name for the bare machine.
+    pub(crate) fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-none",
+        }
+    }
+
+    /// Compiler flags beyond the target's own; the linker script is the payload's build.rs's.
+    fn rustflags(self) -> &'static [&'static str] {
+        match self {
+            Self::X86_64 => &[],
+        }
+    }
+
+    /// The file the boot loader takes, made of the linked payload `elf`.
+    fn boot_image(self, elf: &[u8], version: &str) -> Result<Vec<u8>> {
+        match self {
+            Self::X86_64 => {
+                let flat = ::image::flatten(elf, ::image::Machine::X86_64, MAX_MEMORY_BYTES)?;
+                Ok(::image::bzimage::build(&flat, version)?)
+            }
+        }
+    }
+}
+
+/// Builds the image and puts it into `dist/`.
+///
+/// # Errors
+/// If a tool is missing (the message says which command mends that), or the image does not build or is too large.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let image = build(args.arch)?;
+    eprintln!("{}", image.display());
+    Ok(())
+}
+
+/// As [`run`], for the other chores: the path of the image.
+pub(crate) fn build(target: Target) -> Result<PathBuf> {
+    let root = workspace_root();
+    let elf_path = compile(&root, target)?;
+    let elf = fs::read(&elf_path).with_context(|| format!("reading {}", elf_path.display()))?;
+    let version = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
+    let file = target.boot_image(&elf, version).with_context(|| elf_path.display().to_string())?;
+    ensure!(
+        file.len() <= MAX_FILE_BYTES,
+        "the {} image has {} bytes, more than the {MAX_FILE_BYTES} it may have: find what grew with `nm -S --size-sort {}`",
+        target.name(),
+        file.len(),
+        elf_path.display()
+    );
+    let dist = root.join("dist").join(target.name());
+    fs::create_dir_all(&dist).with_context(|| format!("creating {}", dist.display()))?;
+    write_if_changed(&dist.join("rcapture.elf"), &elf)?;
+    let path = dist.join("rcapture.bin");
+    write_if_changed(&path, &file)?;
+    Ok(path)
+}
+
+/// Compiles and links the payload; returns the ELF file.
+fn compile(root: &Path, target: Target) -> Result<PathBuf> {
+    let shell = Shell::new()?;
+    shell.change_dir(root);
+    let toolchain = Toolchain::find(&shell, root, target.triple())?;
+    // A directory of its own: another compiler than the host's may be at work.
+    let target_dir = root.join("target/payload").join(&toolchain.id);
+    let cargo = &toolchain.cargo;
+    let triple = target.triple();
+    let build = cmd!(
+        shell,
+        "{cargo} build --quiet --package rcapture-payload --bin rcapture-payload --profile image --target {triple} --target-dir {target_dir}"
+    );
+    let mut build = without_cargo(build)
+        .env("CARGO_ENCODED_RUSTFLAGS", encoded_rustflags(root, target))
+        .env("RUSTC", &toolchain.rustc);
+    if let Some(linker) = &toolchain.linker {
+        build = build.env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_")), linker);
+    }
+    build.quiet().run().with_context(|| format!("building the payload for {triple}"))?;
+    Ok(target_dir.join(triple).join("image/rcapture-payload"))
+}
+
+/// The same source gives the same bytes wherever it is built: no absolute path reaches the image.
+fn encoded_rustflags(root: &Path, target: Target) -> String {
+    let mut flags: Vec<String> = target.rustflags().iter().map(|flag| (*flag).to_owned()).collect();
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    for (from, to) in [(cargo_home, "cargo"), (root.to_path_buf(), ".")] {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    }
+    flags.join("\u{1f}")
+}
+
+/// Leaves an unchanged file alone, so that what depends on its time is not done again.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
