@@ -3,10 +3,12 @@
 //! # Terms
 //! - **[`PhysAddr`]**, **[`VirtAddr`]**, **[`Pfn`]**: addresses and page frame numbers of the *crashed* machine.
 //! - **[`PhysMemory`]**: the only way to its bytes. They are copied out, never referenced, and reading may fail.
+//! - **[`VirtMemory`]**: the same by the kernel's own virtual addresses; [`KernelSpace`] walks its page tables.
 //! - **[`MemoryMap`]**: which physical ranges are RAM, and where each is read (the backup region lies elsewhere).
 //!
 //! # Flow
-//! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`].
+//! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`] ─▶ page tables ([`paging`]) ─▶
+//! [`VirtMemory`] ─▶ kernel structures ([`printk`]).
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
@@ -15,8 +17,13 @@ extern crate alloc;
 
 mod addr;
 mod crashed;
+#[cfg(test)]
+mod fake;
 mod map;
+pub mod paging;
 mod phys;
+pub mod printk;
+mod virt;
 
 pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 pub use crashed::CrashedMemory;
@@ -24,3 +31,4 @@ pub use map::{
     Extent, MAX_MAP_FAULTS, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange,
 };
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
+pub use virt::{KernelSpace, Mappings, VirtFault, VirtMemory};

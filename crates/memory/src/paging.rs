@@ -1,0 +1,118 @@
+//! Page tables of the crashed kernel, walked in its memory.
+//!
+//! # Flow
+//! VMCOREINFO ─▶ [`PageTables`] (root, levels) ─▶ [`PageTables::walk`] one address ─▶ [`Mapping`].
+//!
+//! An architecture is a module with a `PageTables` of its own, which tells its root from VMCOREINFO and walks one
+//! address, and a variant of [`PageTables`]. Tables are hostile: a walk reads one entry for each level and no more, so
+//! entries that form a ring do no harm.
+
+pub mod x86_64;
+
+use vmcore::headers::Machine;
+use vmcore::vmcoreinfo::VmcoreInfo;
+
+use crate::{PhysAddr, PhysMemory, ReadFault, VirtAddr};
+
+/// A block of virtual memory that is mapped as one: by a page, or by a larger leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its first address, a multiple of [`bytes`](Self::bytes).
+    pub va: VirtAddr,
+    /// The physical address that maps to.
+    pub pa: PhysAddr,
+    /// Bytes, a power of two.
+    pub bytes: u64,
+    /// Whether the kernel may write it: data; what is not, is text or read-only data.
+    pub is_writable: bool,
+    /// Whether the kernel may execute it.
+    pub is_executable: bool,
+}
+
+impl Mapping {
+    /// The physical address of `va`, and how many bytes from there on are mapped too; `None` if it lies outside.
+    #[must_use]
+    pub fn place_of(&self, va: VirtAddr) -> Option<(PhysAddr, u64)> {
+        let offset = va.0.checked_sub(self.va.0)?;
+        let left = self.bytes.checked_sub(offset).filter(|left| *left != 0)?;
+        Some((self.pa.checked_add(offset)?, left))
+    }
+}
+
+/// Why an address leads to no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WalkError {
+    /// No address that the page tables could map.
+    #[error("{va} is no address of this kernel's page tables")]
+    NotCanonical {
+        /// Virtual address.
+        va: VirtAddr,
+    },
+    /// An entry on the way is not present.
+    #[error("{va} is not mapped (level {level})")]
+    NotMapped {
+        /// Virtual address.
+        va: VirtAddr,
+        /// Level of the entry: 1 for a page's own.
+        level: u32,
+        /// Bytes around `va`, naturally aligned, that are not mapped because of this entry.
+        span: u64,
+    },
+    /// An entry on the way cannot be read.
+    #[error("page table of level {level} for {va}: {fault}")]
+    Unreadable {
+        /// Virtual address.
+        va: VirtAddr,
+        /// Level of the entry: 1 for a page's own.
+        level: u32,
+        /// Bytes around `va`, naturally aligned, that cannot be reached because of this entry.
+        span: u64,
+        /// Why not.
+        fault: ReadFault,
+    },
+}
+
+/// Why the page tables are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageTablesError {
+    /// Not implemented for this architecture.
+    #[error("page tables of {} are not supported", .0.name())]
+    Unsupported(Machine),
+    /// VMCOREINFO lacks this.
+    #[error("VMCOREINFO has no {0}")]
+    MissingFact(&'static str),
+    /// VMCOREINFO gives a root that cannot be.
+    #[error("page tables cannot be at physical address {0}")]
+    BadRoot(PhysAddr),
+}
+
+/// The kernel's own page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageTables {
+    /// 4 or 5 levels of x86_64.
+    X86_64(x86_64::PageTables),
+}
+
+impl PageTables {
+    /// The page tables that VMCOREINFO tells of.
+    ///
+    /// # Errors
+    /// [`PageTablesError`] if it does not, or for another architecture.
+    pub fn of_kernel(machine: Machine, info: &VmcoreInfo<'_>) -> Result<Self, PageTablesError> {
+        match machine {
+            Machine::X86_64 => x86_64::PageTables::of_kernel(info).map(Self::X86_64),
+            Machine::Aarch64 | Machine::Arm => Err(PageTablesError::Unsupported(machine)),
+        }
+    }
+
+    /// Looks `va` up.
+    ///
+    /// # Errors
+    /// [`WalkError`] if it is not mapped, or a table cannot be read.
+    pub fn walk(&self, memory: &impl PhysMemory, va: VirtAddr) -> Result<Mapping, WalkError> {
+        match self {
+            Self::X86_64(tables) => tables.walk(memory, va),
+        }
+    }
+}
