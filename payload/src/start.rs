@@ -1,6 +1,8 @@
 //! From the architecture's entry to the end: the capture kernel's one thread.
 
-use capture::config::{Compress, Config, Link as ConfiguredLink};
+use alloc::vec::Vec;
+
+use capture::config::{Compress, Config, Link as ConfiguredLink, SerialLink as SerialConfig};
 use capture::{Clock as _, Crash, Options};
 use codec::CodecId;
 use memory::PhysAddr;
@@ -52,18 +54,26 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
 
 /// Opens the first link that works, and says hello on it.
 fn open_console(config: &Config) {
+    let mut failures = Vec::new();
     for link in &config.links {
         let ConfiguredLink::Serial(serial) = *link;
-        if let Ok(baud) = console::open(serial) {
-            let serial = capture::config::SerialLink { baud: Some(baud), ..serial };
-            console::line(format_args!(
-                "\nrcapture {} {}: capture kernel started, link {}",
-                env!("CARGO_PKG_VERSION"),
-                arch::NAME,
-                ConfiguredLink::Serial(serial)
-            ));
-            return;
+        let baud = match console::open(serial) {
+            Ok(baud) => baud,
+            Err(error) => {
+                failures.push((link, error));
+                continue;
+            }
+        };
+        let serial = SerialConfig { baud: Some(baud), ..serial };
+        let (version, link) = (env!("CARGO_PKG_VERSION"), ConfiguredLink::Serial(serial));
+        console::line(format_args!(
+            "\nrcapture {version} {}: capture kernel started, link {link}",
+            arch::NAME
+        ));
+        for (link, error) in failures {
+            console::line(format_args!("rcapture: {link}: {error}"));
         }
+        return;
     }
     // Without a line there is nobody to tell, and nowhere to send to.
     fatal::finish()

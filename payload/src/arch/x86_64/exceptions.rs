@@ -223,8 +223,10 @@ const IA32_MC0_STATUS: u32 = 0x401;
 const BANK_STEP: u32 = 4;
 const MCG_STATUS_RIPV: u64 = 1;
 const STATUS_VALID: u64 = 1 << 63;
-/// The processor's own state is corrupt: nothing that follows can be trusted.
+/// PCC: the processor's own state is corrupt, nothing that follows can be trusted.
 const STATUS_CONTEXT_CORRUPT: u64 = 1 << 57;
+/// AR (Intel) or TCC (AMD): the interrupted program would meet the same again.
+const STATUS_ACTION_REQUIRED: u64 = 1 << 55;
 
 /// What the machine-check registers said.
 struct MachineCheck {
@@ -242,7 +244,7 @@ impl MachineCheck {
         // clearing them loses nothing anyone else wants.
         unsafe {
             let mut mcg_status = Msr::new(IA32_MCG_STATUS);
-            let can_return = mcg_status.read() & MCG_STATUS_RIPV != 0;
+            let mut can_return = mcg_status.read() & MCG_STATUS_RIPV != 0;
             let mut is_contained = true;
             let banks = Msr::new(IA32_MCG_CAP).read() & 0xff;
             for bank in 0..u32::try_from(banks).unwrap_or(0) {
@@ -250,6 +252,7 @@ impl MachineCheck {
                 let status = bank_status.read();
                 if status & STATUS_VALID != 0 {
                     is_contained &= status & STATUS_CONTEXT_CORRUPT == 0;
+                    can_return &= status & STATUS_ACTION_REQUIRED == 0;
                     bank_status.write(0);
                 }
             }
