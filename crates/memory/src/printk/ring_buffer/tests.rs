@@ -20,7 +20,7 @@ struct Ring {
     memory: FakeMemory,
     count_bits: u32,
     size_bits: u32,
-    /// Whether a block that ends exactly at the end of the ring is moved to its start: kernels before 6.17.
+    /// Whether a block that ends exactly at the end of the ring is moved to its start, as by older kernels.
     wraps_early: bool,
     first_id: u64,
     next_id: u64,

@@ -1,0 +1,36 @@
+//! What each fuzz target does with its input, as ordinary functions.
+//!
+//! A function here is a target: `fuzz_targets/NAME.rs` hands it what libFuzzer makes up, `tests/corpus.rs` the inputs
+//! kept in `corpus/NAME/`, on a stable compiler. It panics where the code breaks a promise: that any bytes are read
+//! without a panic, that what was accepted is within its bounds, and that it is written back as it was read.
+//!
+//! To fuzz, with inputs found on the way kept apart from the corpus:
+//!
+//! ```text
+//! cargo +nightly fuzz run NAME target/found/NAME corpus/NAME -- -max_total_time=60
+//! ```
+//!
+//! To add a target: a function here and in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` in Cargo.toml, a few
+//! inputs in [`seeds`], written by `cargo run --no-default-features --example write_seeds`.
+
+mod crash;
+mod dump;
+pub mod seeds;
+mod slice_memory;
+
+pub use crash::{elfcorehdr, notes_vmcoreinfo, printk, x86_64_walk};
+pub use dump::{elfcore, flattened, kdump_header};
+
+/// A target's name and what it does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("elfcorehdr", elfcorehdr),
+    ("notes_vmcoreinfo", notes_vmcoreinfo),
+    ("printk", printk),
+    ("x86_64_walk", x86_64_walk),
+    ("elfcore", elfcore),
+    ("flattened", flattened),
+    ("kdump_header", kdump_header),
+];

@@ -1,0 +1,293 @@
+//! Inputs to begin with: small things that are right, so that the fuzzer needs only to break them.
+
+use vmcore::elfcore::NewElfCore;
+use vmcore::elfcorehdr::{Class, LoadSegment, Machine};
+use vmcore::flattened::{RecordHead, header};
+use vmcore::kdump::{Abi, DumpHeader, Layout, PageDescriptor, SubHeader, Utsname, VERSION, status};
+use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
+
+use crate::crash::LOG_VA;
+
+/// An input: target, name of its file, bytes.
+pub type Seed = (&'static str, String, Vec<u8>);
+
+const VMCOREINFO: &[u8] = b"OSRELEASE=6.1.0-28-cloud-amd64\nBUILD-ID=3b3e1d8ffb2a1c4c5ee21eb29fbc9a4a73e8ac6c\n\
+    PAGESIZE=4096\nSYMBOL(init_uts_ns)=ffffffff9ee1a5c0\nOFFSET(page._mapcount)=48\nSIZE(page)=64\n\
+    LENGTH(zone.free_area)=11\nNUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129\nNUMBER(phys_base)=-146800640\n\
+    NUMBER(kimage_voffset)=0xffff80007de00000\nKERNELOFFSET=1ca00000\nCONFIG_ARM_LPAE=y\nCRASHTIME=1763759526\n";
+
+/// All of them.
+#[must_use]
+pub fn seeds() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    let mut add = |target, name: &str, bytes| seeds.push((target, name.to_owned(), bytes));
+    for (name, class, machine) in [
+        ("x86_64", Class::ELF64, Machine::X86_64),
+        ("aarch64", Class::ELF64, Machine::Aarch64),
+        ("arm", Class::ELF32, Machine::Arm),
+    ] {
+        // An elfcorehdr and a file's headers differ in what p_offset means; here the notes are in reach of both.
+        let mut bytes = NewElfCore { class, machine, e_flags: 0, notes: &notes(), loads: &loads() }
+            .encode()
+            .expect("small");
+        bytes.truncate(600);
+        add("elfcorehdr", name, bytes.clone());
+        add("elfcore", name, bytes);
+    }
+    add("elfcore", "pn_xnum", pn_xnum());
+    add("elfcorehdr", "pn_xnum", pn_xnum());
+    add("notes_vmcoreinfo", "notes", notes());
+    add("notes_vmcoreinfo", "text", VMCOREINFO.to_vec());
+    add("notes_vmcoreinfo", "empty_cpu", vec![0; 356]);
+    for (name, abi, machine) in
+        [("x86_64", Abi::Lp64, &b"x86_64"[..]), ("arm", Abi::Arm, b"armv7l"), ("i386", Abi::I386, b"i686")]
+    {
+        add("kdump_header", name, kdump(abi, machine));
+    }
+    add("flattened", "two_records", flattened());
+    add("printk", "ring_buffer_64", ring_buffer(8));
+    add("printk", "ring_buffer_32", ring_buffer(4));
+    add("printk", "log_buf", log_buf());
+    for levels in [4, 5] {
+        for leaf in 1..=3 {
+            add("x86_64_walk", &format!("level_{leaf}_of_{levels}"), page_tables(levels, leaf));
+        }
+    }
+    seeds
+}
+
+fn loads() -> Vec<LoadSegment> {
+    let load = |p_paddr: u64, p_offset, bytes| LoadSegment {
+        p_vaddr: 0xc000_0000 + p_paddr,
+        p_paddr,
+        p_offset,
+        p_filesz: bytes,
+        p_memsz: bytes,
+    };
+    vec![
+        load(0x1000, 0x33f0_0000, 0x9ec00),
+        load(0x10_0000, 0x10_0000, 0x2ff0_0000),
+        load(0x20_0000, 0x20_0000, 0x1000),
+    ]
+}
+
+fn notes() -> Vec<u8> {
+    let mut notes = Vec::new();
+    push_note(CORE_NAME, NT_PRSTATUS, &[0x11; 336], &mut notes).expect("small");
+    push_note(VMCOREINFO_NAME, 0, VMCOREINFO, &mut notes).expect("small");
+    notes
+}
+
+/// A header whose number of program headers is in section header 0.
+fn pn_xnum() -> Vec<u8> {
+    let core =
+        NewElfCore { class: Class::ELF64, machine: Machine::X86_64, e_flags: 0, notes: b"", loads: &loads() };
+    let mut bytes = core.encode().expect("small");
+    bytes.truncate(64 + 4 * 56);
+    let e_shoff = bytes.len() as u64;
+    bytes[40..48].copy_from_slice(&e_shoff.to_le_bytes());
+    bytes[56..58].copy_from_slice(&[0xff, 0xff]);
+    bytes.extend([0; 64]);
+    let sh_info = bytes.len() - 20;
+    bytes[sh_info] = 4;
+    bytes
+}
+
+fn kdump(abi: Abi, machine: &[u8]) -> Vec<u8> {
+    let layout = Layout::plan(abi, 4096, 100, 1024).expect("small");
+    let header = DumpHeader {
+        header_version: VERSION,
+        utsname: Utsname::new([b"Linux", b"node", b"6.1.0", b"#1 SMP", machine, b"(none)"]),
+        timestamp_sec: 1_763_759_526,
+        timestamp_usec: 0,
+        status: status::ZLIB,
+        block_size: 4096,
+        sub_hdr_size: layout.sub_hdr_size(),
+        bitmap_blocks: layout.bitmap_blocks(),
+        max_mapnr: 1024,
+        total_ram_blocks: 0,
+        device_blocks: 0,
+        written_blocks: 0,
+        current_cpu: 0,
+        nr_cpus: 2,
+    };
+    let sub_header = SubHeader {
+        dump_level: 31,
+        offset_note: layout.notes_offset(abi),
+        size_note: 100,
+        max_mapnr_64: 1024,
+        ..SubHeader::default()
+    };
+    let mut bytes = vec![0; layout.descriptors_offset() as usize];
+    let header = header.encode(abi);
+    bytes[..header.len()].copy_from_slice(&header);
+    let sub_header = sub_header.encode(abi);
+    bytes[4096..][..sub_header.len()].copy_from_slice(&sub_header);
+    let descriptor = PageDescriptor { offset: 0x8000, size: 100, flags: status::ZLIB, page_flags: 0 };
+    bytes.extend(descriptor.encode());
+    bytes
+}
+
+fn flattened() -> Vec<u8> {
+    let mut bytes = header()[..32].to_vec();
+    for (offset, data) in [(0x1000, &b"data"[..]), (0, b"KDUMP   ")] {
+        let head = RecordHead::Data { offset, bytes: data.len() as u64 };
+        bytes.extend(head.encode().expect("small"));
+        bytes.extend(data);
+    }
+    bytes.extend(RecordHead::End.encode().expect("the end can be written"));
+    bytes
+}
+
+/// An input of the target `printk`.
+fn log(is_32_bit: bool, text: &str, memory: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![u8::from(is_32_bit)];
+    bytes.extend(u16::try_from(text.len()).expect("small").to_le_bytes());
+    bytes.extend(text.bytes());
+    bytes.extend(memory);
+    bytes
+}
+
+/// Memory to be written at offsets.
+struct Image(Vec<u8>);
+
+impl Image {
+    fn put(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn put_long(&mut self, offset: usize, long_bytes: usize, value: u64) {
+        self.put(offset, &value.to_le_bytes()[..long_bytes]);
+    }
+}
+
+/// Four descriptors and 128 bytes of text; the second block is moved to the ring's start.
+fn ring_buffer(long: usize) -> Vec<u8> {
+    const RING: usize = 0x10;
+    const DESCS: usize = 0x80;
+    const INFOS: usize = 0x100;
+    const DATA: usize = 0x280;
+    let va = |offset: usize| LOG_VA + offset as u64;
+    let mut image = Image(vec![0; 0x300]);
+    image.put_long(0, long, va(RING));
+    image.put(RING, &2_u32.to_le_bytes());
+    image.put_long(RING + 8, long, va(DESCS));
+    image.put_long(RING + 16, long, va(INFOS));
+    image.put_long(RING + 24, long, 2); // head_id
+    image.put_long(RING + 32, long, 0); // tail_id
+    image.put(RING + 64, &7_u32.to_le_bytes());
+    image.put_long(RING + 72, long, va(DATA));
+    let records: [(u64, u64, &[u8]); 3] =
+        [(64, 96, b"Linux version 6.12.0"), (96, 168, b"a text of\ntwo lines, moved"), (3, 3, b"")];
+    for (id, (begin, next, text)) in records.into_iter().enumerate() {
+        let desc = DESCS + id * 3 * long;
+        image.put_long(desc, long, 2 << (long * 8 - 2) | id as u64);
+        image.put_long(desc + long, long, begin);
+        image.put_long(desc + 2 * long, long, next);
+        let info = INFOS + id * 88;
+        image.put(info + 8, &(id as u64 * 1_000_000).to_le_bytes());
+        image.put(info + 16, &(text.len() as u16).to_le_bytes());
+        let place = if begin / 128 == (next - 1) / 128 { begin as usize % 128 } else { 0 };
+        if begin != 3 {
+            image.put(DATA + place + long, text);
+        }
+    }
+    let text = format!(
+        "SYMBOL(prb)={LOG_VA:x}\n\
+        OFFSET(printk_ringbuffer.desc_ring)=0\nOFFSET(printk_ringbuffer.text_data_ring)=64\n\
+        OFFSET(prb_desc_ring.count_bits)=0\nOFFSET(prb_desc_ring.descs)=8\nOFFSET(prb_desc_ring.infos)=16\n\
+        OFFSET(prb_desc_ring.head_id)=24\nOFFSET(prb_desc_ring.tail_id)=32\n\
+        SIZE(prb_desc)={}\nOFFSET(prb_desc.state_var)=0\nOFFSET(prb_desc.text_blk_lpos)={long}\n\
+        OFFSET(prb_data_blk_lpos.begin)=0\nOFFSET(prb_data_blk_lpos.next)={long}\n\
+        SIZE(printk_info)=88\nOFFSET(printk_info.ts_nsec)=8\nOFFSET(printk_info.text_len)=16\n\
+        OFFSET(printk_info.caller_id)=20\nOFFSET(prb_data_ring.size_bits)=0\nOFFSET(prb_data_ring.data)=8\n",
+        3 * long
+    );
+    log(long == 4, &text, &image.0)
+}
+
+/// Two records, the second at the start of the buffer.
+fn log_buf() -> Vec<u8> {
+    const DATA: usize = 0x20;
+    let mut image = Image(vec![0; DATA + 128]);
+    image.put_long(0, 8, LOG_VA + DATA as u64);
+    image.put(8, &128_u32.to_le_bytes());
+    image.put(12, &64_u32.to_le_bytes()); // log_first_idx
+    image.put(16, &24_u32.to_le_bytes()); // log_next_idx
+    for (offset, text) in [(64, &b"Linux version 4.19.0"[..]), (0, b"wrapped")] {
+        image.put(DATA + offset, &1_000_u64.to_le_bytes());
+        image.put(DATA + offset + 8, &((16 + text.len()).next_multiple_of(8) as u16).to_le_bytes());
+        image.put(DATA + offset + 10, &(text.len() as u16).to_le_bytes());
+        image.put(DATA + offset + 16, text);
+    }
+    let text = format!(
+        "SYMBOL(log_buf)={LOG_VA:x}\nSYMBOL(log_buf_len)={:x}\nSYMBOL(log_first_idx)={:x}\n\
+        SYMBOL(log_next_idx)={:x}\nSIZE(printk_log)=16\nOFFSET(printk_log.ts_nsec)=0\n\
+        OFFSET(printk_log.len)=8\nOFFSET(printk_log.text_len)=10\nOFFSET(printk_log.caller_id)=12\n",
+        LOG_VA + 8,
+        LOG_VA + 12,
+        LOG_VA + 16,
+    );
+    log(false, &text, &image.0)
+}
+
+/// Tables one behind the other, from the top one at 0 to the one with the leaf, that map one block to address 0.
+fn page_tables(levels: usize, leaf_level: usize) -> Vec<u8> {
+    const LARGE: u64 = 1 << 7;
+    let va: u64 = 0xffff_ffff_8123_4567;
+    let mut image = Image(vec![0; (levels - leaf_level + 1) * 4096]);
+    for (table, level) in (leaf_level..=levels).rev().enumerate() {
+        let index = (va >> (12 + 9 * (level - 1))) as usize & 511;
+        let entry = match level {
+            1 => 3,
+            level if level == leaf_level => 3 | LARGE,
+            _ => (table as u64 + 1) << 12 | 3,
+        };
+        image.put_long(table * 4096 + index * 8, 8, entry);
+    }
+    let mut bytes = vec![u8::from(levels == 5)];
+    bytes.extend(va.to_le_bytes());
+    bytes.extend(image.0);
+    bytes
+}
+
+/// A seed that is refused at once gives the fuzzer nothing to go by.
+#[cfg(test)]
+mod tests {
+    use memory::printk::KernelLog;
+    use vmcore::elfcorehdr::ElfCoreHdr;
+    use vmcore::vmcoreinfo::VmcoreInfo;
+
+    use super::*;
+    use crate::crash::{ELFCOREHDR_PA, split};
+    use crate::slice_memory::SliceMemory;
+
+    fn of(target: &str) -> impl Iterator<Item = Vec<u8>> {
+        seeds().into_iter().filter(move |seed| seed.0 == target).map(|(_, _, bytes)| bytes)
+    }
+
+    #[test]
+    fn elfcorehdrs_have_their_segments() {
+        for bytes in of("elfcorehdr") {
+            let memory = SliceMemory { start: ELFCOREHDR_PA, bytes: &bytes, long_bytes: 8 };
+            let core = ElfCoreHdr::read(ELFCOREHDR_PA, &mut |pa, buf| memory.copy(pa, buf)).unwrap();
+            assert_eq!((core.loads, core.faults), (loads(), vec![]));
+        }
+    }
+
+    #[test]
+    fn logs_have_their_texts() {
+        let mut logs = Vec::new();
+        for bytes in of("printk") {
+            let (text, image) = split(&bytes[1..]).unwrap();
+            let long_bytes = if bytes[0] == 0 { 8 } else { 4 };
+            let memory = SliceMemory { start: LOG_VA, bytes: image, long_bytes };
+            let mut log = KernelLog::open(memory, &VmcoreInfo::new(text)).unwrap();
+            while let Some(record) = log.next_record() {
+                logs.push(String::from_utf8(record.unwrap().text.to_vec()).unwrap());
+            }
+        }
+        let ring = ["Linux version 6.12.0", "a text of\ntwo lines, moved", ""];
+        assert_eq!(logs, [&ring[..], &ring, &["Linux version 4.19.0", "wrapped"]].concat());
+    }
+}
