@@ -9,8 +9,9 @@ use rcapture_qemu::{Error, Outcome};
 /// Reads at the line's rate whatever happens, and never pushes back on the target. What the host does not
 /// take is lost, as on a wire; at full speed it is buffered, up to --buffer.
 ///
-/// ENDPOINT is unix-listen:PATH, unix:PATH, tcp-listen:HOST:PORT, tcp:HOST:PORT, pty:PATH (makes a
-/// terminal and links PATH to it), the /path of a serial port, or null. Those that connect try until
+/// ENDPOINT is unix-listen:PATH, unix:PATH, tcp-listen:HOST:PORT, tcp:HOST:PORT, fifo:PATH (makes the
+/// named pipes PATH.in and PATH.out, as QEMU's pipe chardev wants them), pty:PATH (makes a terminal and
+/// links PATH to it), the /path of a serial port, or null. Those that connect try until
 /// somebody is there, and again after a hang-up.
 #[derive(Args)]
 #[command(after_help = "Examples:

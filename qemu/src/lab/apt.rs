@@ -195,7 +195,7 @@ pub(crate) fn unpack(package: &Path, root: &Path, pattern: Option<&str>) -> Resu
     }
     let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let unpacked = process::run_with_input(&mut tar, stream.into(), DOWNLOAD_DEADLINE, || {
-        eprintln!("lab: unpacking {name}");
+        eprintln!("lab: still unpacking {name}");
     });
     // After tar's end dpkg-deb has ended too, or has nobody left to write to.
     end(&mut dpkg);

@@ -1,7 +1,7 @@
 //! What an end of a line is connected to.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -32,6 +32,9 @@ pub enum Endpoint {
     TcpListen(String),
     /// `tcp:HOST:PORT`; tried until somebody listens.
     TcpConnect(String),
+    /// `fifo:PATH`: the named pipes `PATH.in` (to whoever is there) and `PATH.out` (from there), which the
+    /// line makes, named as QEMU's `-chardev pipe` wants them.
+    Fifo(PathBuf),
     /// `pty:PATH`: a terminal the line makes, with a symbolic link to it at PATH.
     Pty(PathBuf),
     /// `PATH` of a terminal or serial port.
@@ -49,11 +52,12 @@ impl FromStr for Endpoint {
             Some(("unix", path)) => Ok(Self::UnixConnect(path.into())),
             Some(("tcp-listen", address)) => Ok(Self::TcpListen(address.into())),
             Some(("tcp", address)) => Ok(Self::TcpConnect(address.into())),
+            Some(("fifo", path)) => Ok(Self::Fifo(path.into())),
             Some(("pty", path)) => Ok(Self::Pty(path.into())),
             _ if text.starts_with('/') => Ok(Self::Tty(text.into())),
             _ if text == "null" => Ok(Self::Null),
-            _ => Err("unix-listen:PATH, unix:PATH, tcp-listen:HOST:PORT, tcp:HOST:PORT, pty:PATH, \
-                      the /path of a serial port, or null"
+            _ => Err("unix-listen:PATH, unix:PATH, tcp-listen:HOST:PORT, tcp:HOST:PORT, fifo:PATH, \
+                      pty:PATH, the /path of a serial port, or null"
                 .into()),
         }
     }
@@ -66,6 +70,7 @@ impl fmt::Display for Endpoint {
             Self::UnixConnect(path) => write!(f, "unix:{}", path.display()),
             Self::TcpListen(address) => write!(f, "tcp-listen:{address}"),
             Self::TcpConnect(address) => write!(f, "tcp:{address}"),
+            Self::Fifo(path) => write!(f, "fifo:{}", path.display()),
             Self::Pty(path) => write!(f, "pty:{}", path.display()),
             Self::Tty(path) => write!(f, "{}", path.display()),
             Self::Null => f.write_str("null"),
@@ -79,6 +84,8 @@ pub(crate) struct Port {
     endpoint: Endpoint,
     listener: Option<OwnedFd>,
     connection: Option<OwnedFd>,
+    /// Where to write, if not to the connection.
+    output: Option<OwnedFd>,
     /// The other side of a pty is kept open, so that its user may come and go.
     _terminal: Option<OwnedFd>,
     next_attempt: Instant,
@@ -91,6 +98,7 @@ impl Port {
             endpoint: endpoint.clone(),
             listener: None,
             connection: None,
+            output: None,
             _terminal: None,
             next_attempt: Instant::now(),
         };
@@ -106,6 +114,11 @@ impl Port {
                 listener.set_nonblocking(true).on("set up", address)?;
                 port.listener = Some(listener.into());
             }
+            Endpoint::Fifo(path) => {
+                let [input, output] = fifos(path);
+                port.connection = Some(open_fifo(&output).on("make", &output)?);
+                port.output = Some(open_fifo(&input).on("make", &input)?);
+            }
             Endpoint::Pty(link) => {
                 let (ours, theirs) = open_pty(link).on("make a terminal at", link)?;
                 port.connection = Some(ours);
@@ -117,9 +130,19 @@ impl Port {
         Ok(port)
     }
 
-    /// The connection's descriptor, if somebody is there.
-    pub(crate) fn connection(&self) -> Option<BorrowedFd<'_>> {
+    /// Whether somebody is there.
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// The descriptor to read from.
+    pub(crate) fn input(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The descriptor to write to.
+    pub(crate) fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().or(self.connection.as_ref()).map(AsFd::as_fd)
     }
 
     /// The descriptor that becomes readable when somebody comes.
@@ -177,8 +200,8 @@ impl Port {
 
     /// Writes what there is room for.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
-        let Some(connection) = &self.connection else { return 0 };
-        match rustix::io::write(connection, bytes) {
+        let Some(output) = self.output() else { return 0 };
+        match rustix::io::write(output, bytes) {
             Ok(count) => return count,
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.hang_up(),
@@ -199,6 +222,7 @@ impl Drop for Port {
         // Left-over names only confuse; whether they can be removed changes nothing.
         match &self.endpoint {
             Endpoint::UnixListen(path) | Endpoint::Pty(path) => drop(fs::remove_file(path)),
+            Endpoint::Fifo(path) => fifos(path).iter().for_each(|fifo| drop(fs::remove_file(fifo))),
             _ => {}
         }
     }
@@ -226,6 +250,25 @@ fn open_tty(path: &Path) -> io::Result<OwnedFd> {
     let fd: OwnedFd = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?.into();
     set_raw(&fd)?;
     Ok(fd)
+}
+
+/// `PATH.in` and `PATH.out`.
+fn fifos(path: &Path) -> [PathBuf; 2] {
+    ["in", "out"].map(|extension| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".");
+        name.push(extension);
+        name.into()
+    })
+}
+
+/// Open for both, so that its end never comes, whoever else opens and closes it.
+fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
+    match rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    nonblocking(File::options().read(true).write(true).open(path)?.into())
 }
 
 fn open_pty(link: &Path) -> io::Result<(OwnedFd, OwnedFd)> {

@@ -37,15 +37,16 @@ pub struct Line {
     /// Closed to end the process.
     control: Option<ChildStdin>,
     answers: Receiver<String>,
-    target: PathBuf,
-    host: PathBuf,
-    /// Holds the sockets.
+    target: Endpoint,
+    host: Endpoint,
+    record: PathBuf,
+    /// Holds the ends nobody named.
     _directory: TempDir,
 }
 
 impl Line {
     /// Starts a line, and returns when both its ends can be connected to. An end that is not named in
-    /// `options` is a unix socket of the line's own.
+    /// `options` is a unix socket of the line's own (the target's, at full speed: a pair of pipes).
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if the program `rcapture-qemu` is neither named by `$RCAPTURE_QEMU` nor beside
@@ -53,8 +54,19 @@ impl Line {
     pub fn spawn(mut options: LineOptions) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("rcapture-line-").tempdir();
         let directory = directory.on("make a directory in", env::temp_dir())?;
-        let target = own_socket(&mut options.target, directory.path(), "target");
-        let host = own_socket(&mut options.host, directory.path(), "host");
+        let own = |name| directory.path().join(name);
+        // QEMU writes byte by byte. A socket makes each a wake-up, but holds 278 bytes, as becomes a line with
+        // a rate; a pipe is several times faster, and holds 64 KiB.
+        let own_target = || match options.baud {
+            Some(_) => Endpoint::UnixListen(own("target")),
+            None => Endpoint::Fifo(own("target")),
+        };
+        let target = options.target.clone().unwrap_or_else(own_target);
+        let host = options.host.clone().unwrap_or_else(|| Endpoint::UnixListen(own("host")));
+        let record = options.record.clone().unwrap_or_else(|| own("record"));
+        options.target = Some(target.clone());
+        options.host = Some(host.clone());
+        options.record = Some(record.clone());
         let mut command = Command::new(program()?);
         command.arg("line").args(options.arguments()).arg("--control");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -68,19 +80,32 @@ impl Line {
             });
         }
         let control = child.stdin.take();
-        let mut line = Self { child, control, answers, target, host, _directory: directory };
+        let mut line = Self { child, control, answers, target, host, record, _directory: directory };
         line.answer()?; // "ready"
         Ok(line)
     }
 
-    /// The unix socket the machine's serial port connects to.
-    pub fn target_socket(&self) -> &Path {
+    /// The end a machine's serial port connects to.
+    pub const fn target(&self) -> &Endpoint {
         &self.target
     }
 
-    /// The unix socket the receiver connects to.
-    pub fn host_socket(&self) -> &Path {
+    /// The end a receiver connects to.
+    pub const fn host(&self) -> &Endpoint {
         &self.host
+    }
+
+    /// The unix socket a receiver connects to; empty if the host's end is something else.
+    pub fn host_socket(&self) -> &Path {
+        match &self.host {
+            Endpoint::UnixListen(path) => path,
+            _ => Path::new(""),
+        }
+    }
+
+    /// The file with everything the target sent so far, before any fault.
+    pub fn record(&self) -> &Path {
+        &self.record
     }
 
     /// Cuts the line: from now on what is sent, in both directions, is lost.
@@ -119,7 +144,7 @@ impl Line {
 
     fn command(&mut self, command: &str) -> Result<Report> {
         if let Some(control) = &mut self.control {
-            writeln!(control, "{command}").on("control", &self.target)?;
+            writeln!(control, "{command}").on("control", "the line's process")?;
         }
         self.parse_answer()
     }
@@ -127,7 +152,7 @@ impl Line {
     fn parse_answer(&mut self) -> Result<Report> {
         let answer = self.answer()?;
         serde_json::from_str(&answer)
-            .map_err(|error| Error::malformed(&self.target, format!("the line answered {answer:?}: {error}")))
+            .map_err(|error| Error::malformed(&self.record, format!("its line answered {answer:?}: {error}")))
     }
 
     fn answer(&mut self) -> Result<String> {
@@ -156,19 +181,6 @@ impl Drop for Line {
             thread::sleep(Duration::from_millis(2));
         }
         end(&mut self.child);
-    }
-}
-
-/// The socket of an end; an end nobody named gets one in `directory`.
-fn own_socket(endpoint: &mut Option<Endpoint>, directory: &Path, name: &str) -> PathBuf {
-    match endpoint {
-        Some(Endpoint::UnixListen(path)) => path.clone(),
-        Some(_) => PathBuf::new(),
-        None => {
-            let path = directory.join(name);
-            *endpoint = Some(Endpoint::UnixListen(path.clone()));
-            path
-        }
     }
 }
 

@@ -139,20 +139,16 @@ impl Simulator {
             [(&self.target, &self.to_host, &self.to_target), (&self.host, &self.to_target, &self.to_host)]
         {
             interests.extend(port.listener().map(|fd| (fd, PollFlags::IN)));
-            if let Some(fd) = port.connection() {
-                let mut flags = PollFlags::empty();
+            if let Some(fd) = port.input() {
                 // Less than that is not worth waking up for, and reading late is not reading slower.
                 if sends.room_at() <= now {
-                    flags |= PollFlags::IN;
+                    interests.push((fd, PollFlags::IN));
                 } else {
                     wake = wake.min(sends.room_at());
                 }
-                if receives.has_arrived(now) {
-                    flags |= PollFlags::OUT;
-                }
-                if !flags.is_empty() {
-                    interests.push((fd, flags));
-                }
+            }
+            if receives.has_arrived(now) {
+                interests.extend(port.output().map(|fd| (fd, PollFlags::OUT)));
             }
             wake = receives.next_arrival().map_or(wake, |due| wake.min(due.max(now)));
         }
@@ -198,7 +194,7 @@ fn pass(
         }
         channel.take(count);
     }
-    if to.connection().is_none() {
+    if !to.is_connected() {
         channel.nobody_listens(now);
     }
     Ok(())

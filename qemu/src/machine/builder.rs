@@ -12,7 +12,7 @@ use super::qmp::{Qmp, QmpError};
 use super::{Machine, START_DEADLINE};
 use crate::initramfs::{self, Contents, Loader, Trigger, quoted};
 use crate::lab::{Kernel, Userland};
-use crate::line::Line;
+use crate::line::{Endpoint, Line};
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 
@@ -25,6 +25,8 @@ pub enum Serial {
     Log,
     /// To the unix socket somebody listens on. Whoever it is must keep reading: see [`crate::line`].
     Connect(PathBuf),
+    /// Through the named pipes `PATH.in` and `PATH.out`.
+    Pipe(PathBuf),
     /// QEMU listens on this unix socket; what is sent while nobody is connected is lost.
     Listen(PathBuf),
 }
@@ -43,6 +45,8 @@ pub struct MachineBuilder {
     append: Vec<String>,
     arguments: Vec<String>,
     serial: Serial,
+    /// Where somebody else already keeps what the machine sends.
+    record: Option<PathBuf>,
     restore_from: Option<PathBuf>,
     processor_limit: Duration,
 }
@@ -68,6 +72,7 @@ impl MachineBuilder {
             append: Vec::new(),
             arguments: Vec::new(),
             serial: Serial::Log,
+            record: None,
             restore_from: None,
             processor_limit: Duration::from_secs(3600),
         }
@@ -157,9 +162,16 @@ impl MachineBuilder {
         self
     }
 
-    /// Connects the serial port to the target's end of `line`.
-    pub fn line(self, line: &Line) -> Self {
-        self.serial(Serial::Connect(line.target_socket().to_owned()))
+    /// Connects the serial port to the target's end of `line`, whose record is the serial log.
+    pub fn line(mut self, line: &Line) -> Self {
+        self.record = Some(line.record().to_owned());
+        self.serial(match line.target() {
+            Endpoint::UnixListen(path) => Serial::Connect(path.clone()),
+            Endpoint::UnixConnect(path) => Serial::Listen(path.clone()),
+            Endpoint::Fifo(path) => Serial::Pipe(path.clone()),
+            // Somebody else's end: what comes from this machine is only logged.
+            _ => Serial::Log,
+        })
     }
 
     /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is
@@ -187,7 +199,8 @@ impl MachineBuilder {
         if self.restore_from.is_none() {
             initramfs::write(&initrd, &self.userland, &self.contents)?;
         }
-        let console = Console::open(&directory.path().join("serial.log"))?;
+        let log = self.record.clone().unwrap_or_else(|| directory.path().join("serial.log"));
+        let console = Console::open(&log)?;
         let messages = directory.path().join("qemu.log");
         let log = fs::File::create(&messages).on("create", &messages)?;
         let monitor = directory.path().join("qmp");
@@ -219,17 +232,16 @@ impl MachineBuilder {
     }
 
     fn command(&self, initrd: &Path, log: &Path, monitor: &Path) -> Command {
-        let log = comma_doubled(log);
-        let serial = match &self.serial {
-            Serial::Log => format!("null,id=line,logfile={log},logappend=on"),
-            Serial::Connect(path) => {
-                format!("socket,id=line,path={},server=off,logfile={log},logappend=on", comma_doubled(path))
-            }
-            Serial::Listen(path) => format!(
-                "socket,id=line,path={},server=on,wait=off,logfile={log},logappend=on",
-                comma_doubled(path)
-            ),
+        let mut serial = match &self.serial {
+            Serial::Log => "null,id=line".to_owned(),
+            Serial::Connect(path) => format!("socket,id=line,server=off,path={}", comma_doubled(path)),
+            Serial::Listen(path) => format!("socket,id=line,server=on,wait=off,path={}", comma_doubled(path)),
+            Serial::Pipe(path) => format!("pipe,id=line,path={}", comma_doubled(path)),
         };
+        // A second write for every byte: only where nobody else keeps them.
+        if self.record.is_none() {
+            serial = format!("{serial},logfile={},logappend=on", comma_doubled(log));
+        }
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", "q35", "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
         command.args(["-no-user-config", "-cpu", &self.cpu]);

@@ -1,7 +1,7 @@
 //! What the machine wrote to its serial port so far, read from QEMU's log of it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
@@ -18,8 +18,10 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    /// Reads what is written to `path` from now on. It is made if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::options().read(true).append(true).create(true).open(path).on("open", path)?;
+        let mut file = File::options().read(true).append(true).create(true).open(path).on("open", path)?;
+        file.seek(SeekFrom::End(0)).on("seek in", path)?;
         Ok(Self { path: path.to_owned(), file, unsearched: Vec::new() })
     }
 

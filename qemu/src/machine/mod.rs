@@ -80,7 +80,7 @@ impl Machine {
                 Some(status) if status.success() => return Err(self.ended(awaited)),
                 Some(status) => return Err(self.lost(format!("waiting for {awaited}"), status.to_string())),
                 None if start.elapsed() > deadline => {
-                    let log = self.keep_logs().join("serial.log");
+                    let log = self.keep_serial_log();
                     return Err(Error::Awaited { awaited, deadline, log });
                 }
                 None => {}
@@ -100,7 +100,7 @@ impl Machine {
                 return Ok(status);
             }
             if start.elapsed() > deadline {
-                let log = self.keep_logs().join("serial.log");
+                let log = self.keep_serial_log();
                 return Err(Error::Awaited { awaited: "end of the machine".into(), deadline, log });
             }
             thread::sleep(Duration::from_millis(5));
@@ -191,6 +191,11 @@ impl Machine {
     /// Keeps the serial log and QEMU's messages after this machine is gone, and returns their directory.
     pub fn keep_logs(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
+        let log = self.directory.path().join("serial.log");
+        if self.console.path() != log {
+            // The line's record, which goes with the line.
+            let _ = std::fs::copy(self.console.path(), &log);
+        }
         // Not a log, and the largest of the files. It may be gone already.
         let _ = std::fs::remove_file(self.directory.path().join("initrd.gz"));
         self.directory.path().to_owned()
@@ -203,8 +208,13 @@ impl Machine {
         })
     }
 
+    /// Where the serial log is after this machine, and perhaps its line, are gone.
+    fn keep_serial_log(&mut self) -> PathBuf {
+        self.keep_logs().join("serial.log")
+    }
+
     fn ended(&mut self, awaited: String) -> Error {
-        let log = self.keep_logs().join("serial.log");
+        let log = self.keep_serial_log();
         let bytes = std::fs::read(&log).unwrap_or_default();
         Error::Ended { awaited, last_line: last_line(&String::from_utf8_lossy(&bytes)), log }
     }
