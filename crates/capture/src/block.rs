@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use codec::{Encoder, OutputFull};
-use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
+use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
 
 /// What the encoder gets at once; the line is looked after in between.
 pub(crate) const PIECE_BYTES: usize = 4096;
@@ -15,21 +15,40 @@ pub(crate) struct BlockBuilder {
     /// Totals over all records so far.
     pub(crate) totals: SessionEnd,
     open: Option<Open>,
+    /// Where blocks are made, one after the other.
+    buffer: Vec<u8>,
     /// The record being added, as bytes.
     record: Vec<u8>,
 }
 
 struct Open {
-    encoded: Vec<u8>,
     start: Cursor,
     end: Cursor,
     raw_bytes: usize,
 }
 
+/// A block that is ready to be sent.
+pub(crate) struct Encoded<'a> {
+    pub(crate) start: Cursor,
+    pub(crate) end: Cursor,
+    pub(crate) bytes: &'a [u8],
+}
+
 impl BlockBuilder {
     pub(crate) fn new(encoder: Box<dyn Encoder>, page_bytes: usize) -> Self {
-        let record = Vec::with_capacity(page_bytes + 64);
-        Self { encoder, totals: SessionEnd::default(), open: None, record }
+        Self {
+            encoder,
+            totals: SessionEnd::default(),
+            open: None,
+            buffer: Vec::with_capacity(MAX_ENCODED_BYTES),
+            record: Vec::with_capacity(page_bytes + 64),
+        }
+    }
+
+    /// Drops the open block and begins to count anew.
+    pub(crate) fn restart(&mut self) {
+        self.open = None;
+        self.totals = SessionEnd::default();
     }
 
     /// Takes the next record; [`BlockBuilder::fits`] then says whether the open block has room for it.
@@ -43,12 +62,12 @@ impl BlockBuilder {
         self.open.as_ref().is_some_and(|open| open.raw_bytes + self.record.len() <= MAX_RAW_BYTES)
     }
 
-    /// Begins a block in `buffer`, at `start`.
-    pub(crate) fn open(&mut self, mut buffer: Vec<u8>, start: Cursor) {
-        buffer.clear();
-        buffer.extend_from_slice(&[0; HEADER_BYTES]);
+    /// Begins a block at `start`.
+    pub(crate) fn open(&mut self, start: Cursor) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
         self.encoder.begin();
-        self.open = Some(Open { encoded: buffer, start, end: start, raw_bytes: 0 });
+        self.open = Some(Open { start, end: start, raw_bytes: 0 });
     }
 
     /// Compresses the staged record into the open block, calling `between` between its pieces.
@@ -59,7 +78,7 @@ impl BlockBuilder {
     ) -> Result<(), E> {
         let Some(open) = &mut self.open else { return Ok(()) };
         for piece in self.record.chunks(PIECE_BYTES) {
-            self.encoder.write(piece, &mut open.encoded)?;
+            self.encoder.write(piece, &mut self.buffer)?;
             between()?;
         }
         open.raw_bytes += self.record.len();
@@ -67,15 +86,15 @@ impl BlockBuilder {
         Ok(())
     }
 
-    /// Ends the open block, if there is one: encoded and ready to be sent.
-    pub(crate) fn close(&mut self) -> Result<Option<Vec<u8>>, OutputFull> {
-        let Some(Open { mut encoded, start, end, raw_bytes }) = self.open.take() else { return Ok(None) };
-        self.encoder.finish(&mut encoded)?;
+    /// Ends the open block, if there is one.
+    pub(crate) fn close(&mut self) -> Result<Option<Encoded<'_>>, OutputFull> {
+        let Some(Open { start, end, raw_bytes }) = self.open.take() else { return Ok(None) };
+        self.encoder.finish(&mut self.buffer)?;
         let raw_bytes = u32::try_from(raw_bytes).map_err(|_| OutputFull)?;
         let header = BlockHeader { start, end, codec: self.encoder.id(), raw_bytes }.encode();
-        if let Some(place) = encoded.first_chunk_mut() {
+        if let Some(place) = self.buffer.first_chunk_mut() {
             *place = header;
         }
-        Ok(Some(encoded))
+        Ok(Some(Encoded { start, end, bytes: &self.buffer }))
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use memory::{CrashedMemory, MapFault, MemoryMap, PhysAddr, PhysMemory};
+use memory::{CrashedMemory, MapFault, MemoryMap, Pfn, PhysAddr, PhysMemory, RamRange};
 use vmcore::elfcorehdr::{ElfCoreHdr, ElfCoreHdrError, MAX_NOTE_BYTES, NoteSegment, SegmentFault};
 use vmcore::notes::{Notes, find_vmcoreinfo};
 use vmcore::vmcoreinfo::VmcoreInfo;
@@ -63,12 +63,18 @@ impl Crash {
     /// Page frames with RAM in them.
     #[must_use]
     pub fn ram_pages(&self) -> u64 {
+        self.ram_pages_below(Pfn(u64::MAX))
+    }
+
+    /// Page frames below `limit` with RAM in them; one that two ranges meet in counts for each.
+    #[must_use]
+    pub fn ram_pages_below(&self, limit: Pfn) -> u64 {
         let shift = self.page_shift();
-        let pages = |start: PhysAddr, end: PhysAddr| {
-            let last = PhysAddr(end.0.saturating_sub(1));
-            last.pfn(shift).0.saturating_sub(start.pfn(shift).0) + 1
+        let pages = |range: &RamRange| {
+            let behind = PhysAddr(range.end.0.saturating_sub(1)).pfn(shift).0.saturating_add(1);
+            behind.min(limit.0).saturating_sub(range.start.pfn(shift).0)
         };
-        self.map.ranges().iter().map(|range| pages(range.start, range.end)).fold(0, u64::saturating_add)
+        self.map.ranges().iter().map(pages).fold(0, u64::saturating_add)
     }
 
     /// What of the elfcorehdr could not be used, for a person to read.

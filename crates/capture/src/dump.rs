@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use codec::{Encoder, OutputFull};
-use memory::{PagePart, PhysAddr, PhysMemory, ReadFault};
+use memory::{PagePart, Pfn, PhysAddr, PhysMemory, ReadFault};
 use wire::{
     Cursor, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId,
 };
 
 use crate::block::BlockBuilder;
 use crate::crash::read_notes;
-use crate::pump::{LinkStalled, Pump};
+use crate::pump::{Interrupt, LinkStalled, Pump};
 use crate::runs::{Kind, Run, fill_word};
 use crate::{Clock, Crash, Link};
 
@@ -22,6 +22,8 @@ use crate::{Clock, Crash, Link};
 const PASS_META: u8 = 1;
 /// Pass 2: all of RAM. The position is a page frame number.
 const PASS_PAGES: u8 = 2;
+/// Pass 3: pass 1 once more, if nobody answers.
+const PASS_META_AGAIN: u8 = 3;
 
 /// While the line has nothing else to do, a block is sent at least so often.
 const IDLE_BLOCK_EVERY: Duration = Duration::from_secs(1);
@@ -78,11 +80,13 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
         ram_pages: crash.ram_pages(),
         utsname: crate::uts::utsname(crash, physical),
     };
-    let sender = Sender::new(options.session, &header);
+    let builder = BlockBuilder::new(options.encoder, 1 << header.page_shift);
     let mut dump = Dump {
-        pump: Pump::new(sender, link, clock),
-        builder: BlockBuilder::new(options.encoder, 1 << header.page_shift),
-        cursor: Cursor { pass: PASS_META, position: 0 },
+        crash,
+        physical,
+        pump: Pump::new(Sender::new(options.session, header), link, clock),
+        builder,
+        cursor: Cursor::START,
         run: None,
         block_at: clock.now(),
         progress_at: clock.now(),
@@ -90,12 +94,19 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
     for fault in crash.faults() {
         dump.pump.sender.text(&format!("rcapture: {fault}; left out"));
     }
-    dump.meta(crash, physical)?;
-    dump.pages(crash, physical)?;
-    dump.finish()
+    let mut from = Cursor::START;
+    loop {
+        match dump.send_from(from) {
+            Ok(end) => return Ok(end),
+            Err(Interrupt::Rewind(cursor)) => from = cursor,
+            Err(Interrupt::Failed(error)) => return Err(error),
+        }
+    }
 }
 
-struct Dump<'a, L, C> {
+struct Dump<'a, M, L, C> {
+    crash: &'a Crash,
+    physical: &'a M,
     pump: Pump<'a, L, C>,
     builder: BlockBuilder,
     /// Where the next record begins.
@@ -107,9 +118,39 @@ struct Dump<'a, L, C> {
     progress_at: Duration,
 }
 
-impl<L: Link, C: Clock> Dump<'_, L, C> {
-    /// Pass 1: what describes the machine.
-    fn meta(&mut self, crash: &Crash, physical: &impl PhysMemory) -> Result<(), SendError> {
+impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
+    /// Sends everything from a cursor on.
+    fn send_from(&mut self, from: Cursor) -> Result<SessionEnd, Interrupt> {
+        self.builder.restart();
+        self.run = None;
+        if from.pass <= PASS_META {
+            // It is short: wherever in it the receiver wants to go on, it is sent whole.
+            self.meta(PASS_META)?;
+        }
+        if from.pass <= PASS_PAGES {
+            let first = if from.pass == PASS_PAGES { from.position } else { 0 };
+            self.pages(Pfn(first))?;
+        }
+        if !self.pump.sender.is_answered() {
+            // Nobody says what got lost. Without these a dump is nothing; twice they are likelier to come.
+            self.meta(PASS_META_AGAIN)?;
+        }
+        self.close_block()?;
+        let sender = &mut self.pump.sender;
+        let end = SessionEnd {
+            blocks: sender.next_block(),
+            first_block: sender.first_block(),
+            ..self.builder.totals
+        };
+        sender.end(&end);
+        self.pump.drain()?;
+        Ok(end)
+    }
+
+    /// Passes 1 and 3: what describes the machine.
+    fn meta(&mut self, pass: u8) -> Result<(), Interrupt> {
+        let (crash, physical) = (self.crash, self.physical);
+        self.cursor = Cursor { pass, position: 0 };
         let headers = &crash.core.headers;
         self.meta_part(MetaKind::Elfcorehdr, &mut 0, total(headers.len()), headers)?;
 
@@ -132,27 +173,30 @@ impl<L: Link, C: Clock> Dump<'_, L, C> {
         offset: &mut u32,
         total: u32,
         bytes: &[u8],
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Interrupt> {
         for piece in bytes.chunks(MAX_META_BYTES) {
             let end = u32::try_from(piece.len()).ok().and_then(|length| offset.checked_add(length));
             // Longer than it was counted (someone still writes to it): what was announced is sent.
             let Some(end) = end.filter(|&end| end <= total) else { break };
             let position = self.cursor.position + u64::from(end - *offset);
+            let behind = Cursor { position, ..self.cursor };
             let record = Record::Meta { kind, offset: *offset, total, bytes: piece };
-            self.record(&record, Cursor { pass: PASS_META, position })?;
+            self.record(&record, behind)?;
             *offset = end;
         }
         Ok(())
     }
 
-    /// Pass 2: every page of RAM.
-    fn pages(&mut self, crash: &Crash, physical: &impl PhysMemory) -> Result<(), SendError> {
-        let memory = crash.memory(physical);
+    /// Pass 2: every page of RAM from `first` on.
+    fn pages(&mut self, first: Pfn) -> Result<(), Interrupt> {
+        let crash = self.crash;
+        let memory = crash.memory(self.physical);
         let page_shift = crash.page_shift();
         let ram_pages = crash.ram_pages();
         let mut page = vec![0; 1 << page_shift];
-        self.cursor = Cursor { pass: PASS_PAGES, position: 0 };
-        for (done, part) in (1u64..).zip(crash.map.pages(page_shift)) {
+        self.cursor = Cursor { pass: PASS_PAGES, position: first.0 };
+        let done_before = crash.ram_pages_below(first);
+        for (done, part) in (done_before + 1..).zip(crash.map.pages_from(first, page_shift)) {
             let start = part.pfn.start(page_shift).and_then(|start| start.checked_add(part.offset));
             let length = usize::try_from(part.bytes).unwrap_or(usize::MAX);
             // The memory map holds no address that this could fail for.
@@ -163,7 +207,8 @@ impl<L: Link, C: Clock> Dump<'_, L, C> {
             self.pump.poll()?;
             self.look_at_the_clock(done, ram_pages)?;
         }
-        self.flush_run()
+        self.flush_run()?;
+        self.close_block()
     }
 
     /// One page, or the part of one that is RAM, at `pa`.
@@ -173,7 +218,7 @@ impl<L: Link, C: Clock> Dump<'_, L, C> {
         pa: PhysAddr,
         read: Result<&[u8], ReadFault>,
         page_bytes: usize,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Interrupt> {
         let pfn = part.pfn.0;
         let behind = Cursor { pass: PASS_PAGES, position: pfn + 1 };
         let run = match read {
@@ -201,7 +246,7 @@ impl<L: Link, C: Clock> Dump<'_, L, C> {
     }
 
     /// What time asks for: a block for an idle line, a line of progress for a person.
-    fn look_at_the_clock(&mut self, done: u64, ram_pages: u64) -> Result<(), SendError> {
+    fn look_at_the_clock(&mut self, done: u64, ram_pages: u64) -> Result<(), Interrupt> {
         let now = self.pump.now();
         if self.pump.sender.is_idle() && now.saturating_sub(self.block_at) >= IDLE_BLOCK_EVERY {
             self.flush_run()?;
@@ -216,40 +261,32 @@ impl<L: Link, C: Clock> Dump<'_, L, C> {
         Ok(())
     }
 
-    fn flush_run(&mut self) -> Result<(), SendError> {
+    fn flush_run(&mut self) -> Result<(), Interrupt> {
         let Some(run) = self.run.take() else { return Ok(()) };
         self.record(&run.record(), Cursor { pass: PASS_PAGES, position: run.end() })
     }
 
     /// Adds a record that ends at `end`; makes room for it as needed.
-    fn record(&mut self, record: &Record<'_>, end: Cursor) -> Result<(), SendError> {
+    fn record(&mut self, record: &Record<'_>, end: Cursor) -> Result<(), Interrupt> {
         self.builder.stage(record);
         if !self.builder.fits() {
             self.close_block()?;
-            let buffer = self.pump.sender.buffer();
-            self.builder.open(buffer, self.cursor);
+            self.builder.open(self.cursor);
         }
         let Self { builder, pump, .. } = self;
-        builder.add(end, || pump.poll().map_err(SendError::from))?;
+        builder.add(end, || pump.poll())?;
         self.cursor = end;
         Ok(())
     }
 
-    fn close_block(&mut self) -> Result<(), SendError> {
-        if let Some(encoded) = self.builder.close()? {
-            self.pump.wait_for_room()?;
-            self.pump.sender.push(encoded);
+    fn close_block(&mut self) -> Result<(), Interrupt> {
+        // The buffer that the open block is in is needed for the next one: this one must leave it.
+        self.pump.wait_for_room()?;
+        if let Some(block) = self.builder.close()? {
+            self.pump.sender.push(block.bytes, block.start, block.end);
             self.block_at = self.pump.now();
         }
         Ok(())
-    }
-
-    fn finish(mut self) -> Result<SessionEnd, SendError> {
-        self.close_block()?;
-        let end = SessionEnd { blocks: self.pump.sender.blocks(), ..self.builder.totals };
-        self.pump.sender.end(&end);
-        self.pump.drain()?;
-        Ok(end)
     }
 }
 

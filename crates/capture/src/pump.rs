@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use wire::Sender;
+use wire::{Cursor, Sender};
 
+use crate::dump::SendError;
 use crate::{Clock, Link};
 
 /// A link that takes no byte for so long is given up.
@@ -13,6 +14,21 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the link took no byte for {} s", STALL_LIMIT.as_secs())]
 pub struct LinkStalled;
+
+/// Why work on the dump is left where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Interrupt {
+    /// The receiver needs what begins at this cursor.
+    Rewind(Cursor),
+    /// The dump is over.
+    Failed(SendError),
+}
+
+impl<E: Into<SendError>> From<E> for Interrupt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 /// Sender, link and clock. Whoever works for longer than half a millisecond calls [`Pump::poll`] in between.
 pub(crate) struct Pump<'a, L, C> {
@@ -32,11 +48,18 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
         self.clock.now()
     }
 
-    /// Writes what the link takes without waiting.
-    pub(crate) fn poll(&mut self) -> Result<(), LinkStalled> {
-        // Nothing is expected from a receiver yet; what it may say must not pile up in the UART.
-        while self.link.read(&mut [0; 16]) > 0 {}
+    /// Takes replies, and writes what the link takes without waiting.
+    pub(crate) fn poll(&mut self) -> Result<(), Interrupt> {
         let now = self.clock.now();
+        let mut replies = [0; 64];
+        loop {
+            let count = self.link.read(&mut replies);
+            let Some(heard @ [_, ..]) = replies.get(..count) else { break };
+            self.sender.receive(heard, now);
+        }
+        if let Some(cursor) = self.sender.take_rewind() {
+            return Err(Interrupt::Rewind(cursor));
+        }
         loop {
             let pending = self.sender.pending(now);
             if pending.is_empty() {
@@ -45,8 +68,8 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
             }
             let written = self.link.write(pending);
             if written == 0 {
-                let stalled = now.saturating_sub(self.moved_at) >= STALL_LIMIT;
-                return if stalled { Err(LinkStalled) } else { Ok(()) };
+                let is_stalled = now.saturating_sub(self.moved_at) >= STALL_LIMIT;
+                return if is_stalled { Err(LinkStalled.into()) } else { Ok(()) };
             }
             self.sender.advance(written);
             self.sent_bytes += written as u64;
@@ -55,15 +78,15 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
     }
 
     /// Polls until the sender takes another block.
-    pub(crate) fn wait_for_room(&mut self) -> Result<(), LinkStalled> {
+    pub(crate) fn wait_for_room(&mut self) -> Result<(), Interrupt> {
         while !self.sender.has_room() {
             self.poll()?;
         }
         Ok(())
     }
 
-    /// Polls until everything has been sent.
-    pub(crate) fn drain(&mut self) -> Result<(), LinkStalled> {
+    /// Polls until the session is over.
+    pub(crate) fn drain(&mut self) -> Result<(), Interrupt> {
         while !self.sender.is_finished() {
             self.poll()?;
         }

@@ -156,7 +156,7 @@ struct Received {
 
 fn receive(line: &[u8]) -> Received {
     let mut all = Received::default();
-    Receiver::new().push(line, |event| match event {
+    Receiver::new(1).push(line, |event| match event {
         Event::Session(_, header) => all.header = Some(header.clone()),
         Event::Block { encoded, .. } => {
             all.totals.blocks += 1;
@@ -169,6 +169,7 @@ fn receive(line: &[u8]) -> Received {
         }
         Event::End(_, end) => all.end = Some(end),
         Event::Text(text) => all.text.extend_from_slice(text),
+        Event::Restarted { .. } => panic!("nobody asked for it"),
         Event::Unknown(error) => panic!("{error}"),
     });
     all

@@ -40,6 +40,11 @@ pub struct BlockHeader {
     pub raw_bytes: u32,
 }
 
+impl Cursor {
+    /// The begin of everything.
+    pub const START: Self = Self { pass: 1, position: 0 };
+}
+
 impl BlockHeader {
     /// The header's bytes.
     #[must_use]

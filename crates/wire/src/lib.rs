@@ -8,7 +8,8 @@
 //! - **Session**: one dump of one crash, known by its [`SessionId`]. **Stream**: an independent row of blocks in it.
 //!
 //! # Flow
-//! [`Record::encode`] ─▶ block ─▶ [`Sender`] ─▶ line ─▶ [`Receiver`] ─▶ [`Block::decode`] ─▶ [`Records`].
+//! [`Record::encode`] ─▶ block ─▶ [`Sender`] ─▶ line ─▶ [`Receiver`] ─▶ [`Block::decode`] ─▶ [`Records`];
+//! and back: [`Receiver::take_replies`] ─▶ line ─▶ [`Sender::receive`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
@@ -19,10 +20,13 @@ mod block;
 mod bytes;
 mod frame;
 pub mod line;
+mod loss;
 mod receiver;
 mod record;
+mod reply;
 mod sender;
 mod session;
+mod window;
 
 pub use block::{
     Block, BlockError, BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, generation,
@@ -32,5 +36,6 @@ pub use frame::{
 };
 pub use receiver::{Event, LineStats, Receiver};
 pub use record::{Located, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, RecordError, Records, digest};
+pub use reply::{ACK_HISTORY, Reply};
 pub use sender::Sender;
-pub use session::{SessionEnd, SessionHeader, UTSNAME_BYTES};
+pub use session::{Run, SessionEnd, SessionHeader, UTSNAME_BYTES};

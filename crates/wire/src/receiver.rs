@@ -1,22 +1,38 @@
-//! The receiving side of a session, without any I/O: line bytes in, whole blocks out.
+//! The receiving side of a session, without any I/O: line bytes in, whole blocks out, replies back.
+//!
+//! It says nothing before a session header has come, and it only ever speaks when spoken to: each reply answers frames
+//! that came, but for the one that tells of blocks durably stored. So it is silent once the sender is.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::block::{self, MAX_ENCODED_BYTES};
+use crate::block::{self, Cursor, MAX_ENCODED_BYTES};
 use crate::frame::{Body, Fragment, Frame, FrameError, SessionId};
 use crate::line::{Chunk, Deframer};
-use crate::session::{SessionEnd, SessionHeader};
+use crate::reply::{ACK_HISTORY, Reply};
+use crate::session::{Run, SessionEnd, SessionHeader};
 
 /// Blocks that may be incomplete at the same time; the oldest is given up for another.
-const MAX_INCOMPLETE: usize = 64;
+pub(crate) const MAX_INCOMPLETE: usize = 64;
+
+/// Frames that one acknowledgement may answer; it can speak of a few more than these.
+const MAX_UNANSWERED: u16 = ACK_HISTORY / 2;
+
+/// Replies that wait to be written; a line that takes none must not fill memory.
+const MAX_REPLY_BYTES: usize = 4096;
 
 /// What the line brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A session began: nothing that came before belongs to it.
+    /// A session began: nothing that came before belongs to it. If its blocks are stored already, as far as
+    /// [`Receiver::resume_at`] should be told at once.
     Session(SessionId, &'a SessionHeader),
-    /// A whole block of the session; its CRC is right. Comes once for each number.
+    /// The sender went back: blocks from this number on, as far as they came, are void. They will come again.
+    Restarted {
+        /// The first block that is void.
+        first_block: u32,
+    },
+    /// A whole block of the session; its CRC is right. It comes once, and again only if the sender made it again.
     Block {
         /// Whose it is.
         session: SessionId,
@@ -48,52 +64,105 @@ pub struct LineStats {
     pub foreign_frames: u64,
     /// Fragments of blocks that were given up or made again.
     pub dropped_fragments: u64,
+    /// Fragments that had come before.
+    pub repeated_fragments: u64,
 }
 
 /// The receiver of one line.
-#[derive(Default)]
 pub struct Receiver {
     deframer: Deframer,
-    reassembly: Reassembly,
+    state: State,
+}
+
+struct State {
+    id: u8,
+    session: Option<SessionId>,
+    /// The run that the last session header told of; none before it came.
+    run: Option<Run>,
+    resume_at: (u32, Cursor),
+    incomplete: BTreeMap<(u8, u32), Incomplete>,
+    /// Stream and number of whole blocks → their generation.
+    complete: BTreeMap<(u8, u32), u32>,
+    arrivals: Option<Arrivals>,
+    durable: u32,
+    replies: Vec<u8>,
+    stats: LineStats,
+}
+
+/// Which frames came, as an acknowledgement tells it.
+#[derive(Clone, Copy)]
+struct Arrivals {
+    latest: u16,
+    history: u32,
+    unanswered: u16,
 }
 
 impl Receiver {
-    /// A receiver that has heard nothing.
+    /// A receiver that has heard nothing. `id` is not 0, and another number each time a receiver is started.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(id: u8) -> Self {
+        Self { deframer: Deframer::new(), state: State::new(id.max(1)) }
     }
 
     /// Takes bytes from the line and hands over what they complete.
     pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Event<'_>)) {
-        let Self { deframer, reassembly } = self;
-        deframer.push(bytes, |chunk| reassembly.chunk(chunk, &mut sink));
+        let Self { deframer, state } = self;
+        deframer.push(bytes, |chunk| state.chunk(chunk, &mut sink));
+        state.acknowledge();
     }
 
     /// The line has been quiet for a while: hands over text that has no line end yet.
     pub fn idle(&mut self, mut sink: impl FnMut(Event<'_>)) {
-        let Self { deframer, reassembly } = self;
-        deframer.idle(|chunk| reassembly.chunk(chunk, &mut sink));
+        let Self { deframer, state } = self;
+        deframer.idle(|chunk| state.chunk(chunk, &mut sink));
+    }
+
+    /// Blocks before `next_block`, which begins at `cursor`, are durably stored from an earlier life: said after
+    /// [`Event::Session`], before anything else is taken.
+    pub fn resume_at(&mut self, next_block: u32, cursor: Cursor) {
+        self.state.resume_at = (next_block, cursor);
+        self.state.durable = next_block;
+    }
+
+    /// Blocks before `next_block` are durably stored: the sender may forget them.
+    pub fn set_durable(&mut self, next_block: u32) {
+        if next_block > self.state.durable {
+            self.state.durable = next_block;
+            if let Some(arrivals) = &mut self.state.arrivals {
+                arrivals.unanswered = arrivals.unanswered.max(1);
+            }
+            self.state.acknowledge();
+        }
+    }
+
+    /// What is to be written to the line, taken away. To be called after each of the other calls.
+    pub fn take_replies(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.state.replies)
     }
 
     /// What was wrong with the line so far.
     #[must_use]
     pub fn stats(&self) -> LineStats {
-        self.reassembly.stats
+        self.state.stats
     }
 }
 
-#[derive(Default)]
-struct Reassembly {
-    session: Option<SessionId>,
-    /// Whether the session's header came.
-    introduced: bool,
-    incomplete: BTreeMap<(u8, u32), Incomplete>,
-    complete: BlockSet,
-    stats: LineStats,
-}
+impl State {
+    fn new(id: u8) -> Self {
+        Self {
+            id,
+            session: None,
+            run: None,
+            resume_at: (0, Cursor::START),
+            incomplete: BTreeMap::new(),
+            complete: BTreeMap::new(),
+            arrivals: None,
+            durable: 0,
+            replies: Vec::new(),
+            stats: LineStats::default(),
+        }
+    }
 
-impl Reassembly {
     fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut impl FnMut(Event<'_>)) {
         match chunk {
             Chunk::Frame(frame) => self.frame(&frame, sink),
@@ -105,20 +174,16 @@ impl Reassembly {
 
     fn frame(&mut self, frame: &Frame<'_>, sink: &mut impl FnMut(Event<'_>)) {
         self.stats.frames += 1;
-        let ours = *self.session.get_or_insert(frame.session) == frame.session;
+        // Fragments may be heard before the header is: they are kept, but not answered.
+        let is_ours = *self.session.get_or_insert(frame.session) == frame.session;
+        if let Body::Session(payload) = frame.body {
+            self.header(frame.session, is_ours, payload, sink);
+        } else if !is_ours {
+            self.stats.foreign_frames += 1;
+            return;
+        }
         match frame.body {
-            Body::Session(payload) => {
-                let Some(header) = SessionHeader::decode(payload) else { return };
-                if !ours {
-                    let stats = self.stats;
-                    *self = Self { session: Some(frame.session), stats, ..Self::default() };
-                }
-                if !self.introduced {
-                    self.introduced = true;
-                    sink(Event::Session(frame.session, &header));
-                }
-            }
-            _ if !ours => self.stats.foreign_frames += 1,
+            Body::Session(_) | Body::KeepAlive => {}
             Body::Fragment(fragment) => self.fragment(frame.session, &fragment, sink),
             Body::End(payload) => {
                 if let Some(end) = SessionEnd::decode(payload) {
@@ -126,11 +191,45 @@ impl Reassembly {
                 }
             }
         }
+        if self.session == Some(frame.session) {
+            self.arrived(frame.sequence);
+        }
+    }
+
+    fn header(
+        &mut self,
+        session: SessionId,
+        is_ours: bool,
+        payload: &[u8],
+        sink: &mut impl FnMut(Event<'_>),
+    ) {
+        let Some((run, rest)) = Run::decode(payload) else { return };
+        let Some(header) = SessionHeader::decode(rest) else { return };
+        if !is_ours {
+            *self = Self { session: Some(session), stats: self.stats, ..Self::new(self.id) };
+        }
+        let before = self.run.replace(run);
+        if before.is_none() {
+            sink(Event::Session(session, &header));
+        }
+        if before.is_some_and(|before| before.number != run.number) {
+            self.restarted(run.first_block, sink);
+        }
+    }
+
+    /// The sender went back to `first_block`: what came of it and of those behind it is void.
+    fn restarted(&mut self, first_block: u32, sink: &mut impl FnMut(Event<'_>)) {
+        self.incomplete.retain(|&(stream, number), _| stream != 0 || number < first_block);
+        self.complete.retain(|&(stream, number), _| stream != 0 || number < first_block);
+        self.durable = self.durable.min(first_block);
+        self.arrivals = None;
+        sink(Event::Restarted { first_block });
     }
 
     fn fragment(&mut self, session: SessionId, fragment: &Fragment<'_>, sink: &mut impl FnMut(Event<'_>)) {
         let key = (fragment.stream, fragment.block);
-        if self.complete.contains(key) {
+        if self.complete.get(&key) == Some(&fragment.generation) {
+            self.stats.repeated_fragments += 1;
             return;
         }
         let block = self.incomplete.entry(key).or_insert_with(|| Incomplete::of(fragment));
@@ -139,11 +238,13 @@ impl Reassembly {
             self.stats.dropped_fragments += block.received();
             *block = Incomplete::of(fragment);
         }
-        block.insert(fragment);
+        if !block.insert(fragment) {
+            self.stats.repeated_fragments += 1;
+        }
         if let Some(encoded) = block.assemble() {
             self.incomplete.remove(&key);
             if block::generation(&encoded) == fragment.generation {
-                self.complete.insert(key);
+                self.complete.insert(key, fragment.generation);
                 let (stream, number) = key;
                 sink(Event::Block {
                     session,
@@ -161,6 +262,59 @@ impl Reassembly {
             self.stats.dropped_fragments += given_up.received();
         }
     }
+
+    fn arrived(&mut self, sequence: u16) {
+        let arrivals = self.arrivals.get_or_insert(Arrivals { latest: sequence, history: 0, unanswered: 0 });
+        arrivals.arrived(sequence);
+        if arrivals.unanswered >= MAX_UNANSWERED {
+            self.acknowledge();
+        }
+    }
+
+    /// Answers the frames that came since the last answer.
+    fn acknowledge(&mut self) {
+        let (Some(session), Some(run)) = (self.session, self.run) else { return };
+        let Some(arrivals) = self.arrivals.as_mut().filter(|arrivals| arrivals.unanswered > 0) else {
+            return;
+        };
+        arrivals.unanswered = 0;
+        let reply = if run.receiver == self.id {
+            let [low, high, ..] = self.durable.to_le_bytes();
+            Reply::Ack {
+                receiver: self.id,
+                latest: arrivals.latest,
+                history: arrivals.history,
+                durable: u16::from_le_bytes([low, high]),
+            }
+        } else {
+            let (next_block, cursor) = self.resume_at;
+            Reply::Resume { receiver: self.id, next_block, cursor }
+        };
+        if self.replies.len() < MAX_REPLY_BYTES {
+            reply.encode(session, &mut self.replies);
+        }
+    }
+}
+
+impl Arrivals {
+    fn arrived(&mut self, sequence: u16) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        let ahead = sequence.wrapping_sub(self.latest);
+        let behind = self.latest.wrapping_sub(sequence);
+        if ahead == 0 {
+        } else if ahead < 1 << 15 {
+            let history = u64::from(self.history) << 1 | 1;
+            self.history = history.checked_shl(u32::from(ahead) - 1).map_or(0, low_half);
+            self.latest = sequence;
+        } else if behind <= ACK_HISTORY {
+            self.history |= 1 << (behind - 1);
+        }
+    }
+}
+
+/// The low half of `word`: what fell out at the top is older than the history goes.
+fn low_half(word: u64) -> u32 {
+    u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// A block of which fragments are missing.
@@ -180,10 +334,12 @@ impl Incomplete {
         self.generation == fragment.generation && self.fragments.len() == usize::from(fragment.count)
     }
 
-    fn insert(&mut self, fragment: &Fragment<'_>) {
-        if let Some(place) = self.fragments.get_mut(usize::from(fragment.index)) {
-            place.get_or_insert_with(|| fragment.bytes.to_vec());
-        }
+    /// Whether the fragment was missing.
+    fn insert(&mut self, fragment: &Fragment<'_>) -> bool {
+        let Some(place) = self.fragments.get_mut(usize::from(fragment.index)) else { return false };
+        let is_new = place.is_none();
+        place.get_or_insert_with(|| fragment.bytes.to_vec());
+        is_new
     }
 
     fn received(&self) -> u64 {
@@ -200,57 +356,27 @@ impl Incomplete {
     }
 }
 
-/// Block numbers, kept as ranges: on a good line there is one per stream.
-#[derive(Default)]
-struct BlockSet {
-    /// First number of a range → its last.
-    ranges: BTreeMap<(u8, u32), u32>,
-}
-
-impl BlockSet {
-    fn contains(&self, (stream, number): (u8, u32)) -> bool {
-        self.ranges
-            .range(..=(stream, number))
-            .next_back()
-            .is_some_and(|(&(of, _), &last)| of == stream && number <= last)
-    }
-
-    fn insert(&mut self, (stream, number): (u8, u32)) {
-        let mut last = number;
-        if let Some(next) = number.checked_add(1)
-            && let Some(joined) = self.ranges.remove(&(stream, next))
-        {
-            last = joined;
-        }
-        if let Some((&(of, _), before)) = self.ranges.range_mut(..(stream, number)).next_back()
-            && of == stream
-            && before.checked_add(1) == Some(number)
-        {
-            *before = last;
-        } else {
-            self.ranges.insert((stream, number), last);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::collections::BTreeSet;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn a_block_set_holds_what_was_put_into_it(numbers in prop::collection::vec((0u8..2, 0u32..60), 0..80)) {
-            let (mut set, mut model) = (BlockSet::default(), BTreeSet::new());
-            for key in numbers {
-                if model.insert(key) {
-                    set.insert(key);
-                }
-                for stream in 0..2 {
-                    for number in 0..60 {
-                        prop_assert_eq!(set.contains((stream, number)), model.contains(&(stream, number)));
-                    }
+        fn the_history_tells_of_exactly_the_frames_that_came(
+            first: u16,
+            steps in prop::collection::vec(1u16..40, 1..100),
+        ) {
+            let mut arrivals = Arrivals { latest: first, history: 0, unanswered: 0 };
+            let mut came = Vec::from([first]);
+            for step in steps {
+                let sequence = arrivals.latest.wrapping_add(step);
+                arrivals.arrived(sequence);
+                came.push(sequence);
+                prop_assert_eq!(arrivals.latest, sequence);
+                for age in 1..=ACK_HISTORY {
+                    let is_told = arrivals.history >> (age - 1) & 1 == 1;
+                    prop_assert_eq!(is_told, came.contains(&sequence.wrapping_sub(age)), "age {}", age);
                 }
             }
         }

@@ -1,92 +1,167 @@
 //! The sending side of a session, without any I/O: what goes on the line next.
+//!
+//! It begins one-way: what is on the line counts as sent, because there may be nobody who answers. The first
+//! [`Reply::Resume`] ends that. From then on a fragment counts once it is acknowledged, and a block is kept until the
+//! receiver has stored it durably.
+//!
+//! A line keeps the order of what is sent. So there is no timer for resending: whatever was sent before a frame that
+//! came, and did not come itself, is lost. When there is nothing to send, a keep-alive finds out about the last frames.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::block::{self, MAX_ENCODED_BYTES};
-use crate::frame::{Body, Fragment, Frame, MAX_FRAGMENT_BYTES, SessionId};
+use crate::block::{Cursor, MAX_ENCODED_BYTES};
+use crate::frame::{Body, Frame, MAX_FRAGMENT_BYTES, MAX_FRAME_BYTES, SessionId};
 use crate::line;
-use crate::session::{SessionEnd, SessionHeader};
+use crate::loss::FragmentSize;
+use crate::reply::{ACK_HISTORY, Reply, ReplyReader};
+use crate::session::{Run, SessionEnd, SessionHeader};
+use crate::window::{FragmentId, Window};
 
-/// Blocks that are being sent or wait for it. Two keep the line busy while the next one is compressed.
-const WINDOW_BLOCKS: usize = 2;
-
-/// A receiver that was plugged in late learns within this time what it listens to.
+/// One-way, a receiver that was plugged in late learns within this time what it listens to.
 const HEADER_EVERY: Duration = Duration::from_secs(10);
 
-/// The end is said so often: nobody confirms it on a one-way line.
+/// One-way, the end is said so often.
 const END_REPEATS: u8 = 3;
+
+/// The longest silence of a sender, and the time between two ends.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// The shortest time after which it is asked what became of the last frames.
+const MIN_PROBE: Duration = Duration::from_millis(50);
+
+/// A receiver that says nothing for so long is gone; the dump goes on one-way.
+const RECEIVER_GONE: Duration = Duration::from_secs(60);
+
+/// Frames on their way: a line of 3 Mbaud with a second of latency has 250.
+const MAX_FLIGHT: usize = 1024;
 
 /// Text that may wait for its turn; more is dropped, the dump comes first.
 const MAX_TEXT_BYTES: usize = 1024;
 
-/// The sender of one session, one-way: what is on the line counts as sent.
+/// The sender of one session.
 pub struct Sender {
     session: SessionId,
-    header: Vec<u8>,
-    header_due: Duration,
+    header: SessionHeader,
+    run: Run,
+    window: Window,
+    mode: Mode,
+    end: Option<End>,
     text: Vec<u8>,
-    queue: VecDeque<Outgoing>,
-    spare: Vec<Vec<u8>>,
-    next_block: u32,
-    end: Option<(Vec<u8>, u8)>,
-    /// The frame or text on its way, as line bytes, and how many of them are gone.
+    header_due: Option<Duration>,
+    rewind: Option<Cursor>,
+
+    sequence: u16,
+    flight: VecDeque<Sent>,
+    replies: ReplyReader,
+    round_trip: Duration,
+    fragment_size: FragmentSize,
+    sent_at: Duration,
+
+    /// What is being written now, as line bytes, and how many of them are gone.
     line: Vec<u8>,
     written: usize,
+    /// Whether a zero ended what was written last.
+    line_is_clean: bool,
     frame: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
-/// A block on its way.
-struct Outgoing {
-    number: u32,
-    generation: u32,
-    encoded: Vec<u8>,
-    next_fragment: u8,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nobody answers.
+    OneWay,
+    /// The receiver spoke last at this time.
+    Answered(Duration),
+}
+
+/// The end of the session, while it is being said.
+struct End {
+    payload: Vec<u8>,
+    due: Duration,
+    /// One-way.
+    repeats_left: u8,
+    is_acknowledged: bool,
+}
+
+/// A frame on its way.
+struct Sent {
+    sequence: u16,
+    what: Payload,
+    at: Duration,
+}
+
+enum Payload {
+    Fragment(FragmentId, usize),
+    End,
+    Other,
 }
 
 impl Sender {
     /// A sender with all its memory. The session header is the first thing it sends.
     #[must_use]
-    pub fn new(session: SessionId, header: &SessionHeader) -> Self {
+    pub fn new(session: SessionId, header: SessionHeader) -> Self {
         Self {
             session,
-            header: header.encode(),
-            header_due: Duration::ZERO,
-            text: Vec::with_capacity(MAX_TEXT_BYTES),
-            queue: VecDeque::with_capacity(WINDOW_BLOCKS),
-            // One more than the window: the block being made.
-            spare: (0..=WINDOW_BLOCKS).map(|_| Vec::with_capacity(MAX_ENCODED_BYTES)).collect(),
-            next_block: 0,
+            header,
+            run: Run::default(),
+            window: Window::new(),
+            mode: Mode::OneWay,
             end: None,
+            text: Vec::with_capacity(MAX_TEXT_BYTES),
+            header_due: Some(Duration::ZERO),
+            rewind: None,
+            sequence: 0,
+            flight: VecDeque::with_capacity(MAX_FLIGHT),
+            replies: ReplyReader::new(),
+            round_trip: KEEP_ALIVE_EVERY,
+            fragment_size: FragmentSize::new(),
+            sent_at: Duration::ZERO,
             line: Vec::with_capacity(line::MAX_CODED_BYTES + 2),
             written: 0,
-            frame: Vec::with_capacity(crate::frame::MAX_FRAME_BYTES),
+            line_is_clean: false,
+            frame: Vec::with_capacity(MAX_FRAME_BYTES),
+            scratch: Vec::with_capacity(MAX_FRAGMENT_BYTES),
         }
     }
 
-    /// An empty buffer for the next block: one of its own while [`Sender::has_room`], a new one otherwise.
-    pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(MAX_ENCODED_BYTES))
-    }
-
     /// Whether another block can be taken now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.queue.len() < WINDOW_BLOCKS
+    pub fn has_room(&mut self) -> bool {
+        if self.mode == Mode::OneWay {
+            self.window.make_room();
+        }
+        self.window.has_room()
     }
 
-    /// Queues an encoded block as the next one of stream 0. `encoded` is a buffer from [`Sender::buffer`].
-    pub fn push(&mut self, encoded: Vec<u8>) {
-        let generation = block::generation(&encoded);
-        self.queue.push_back(Outgoing { number: self.next_block, generation, encoded, next_fragment: 0 });
-        self.next_block += 1;
+    /// Takes the next block of stream 0, which goes from `start` to `end`. To be called while [`Sender::has_room`].
+    pub fn push(&mut self, encoded: &[u8], start: Cursor, end: Cursor) {
+        debug_assert!(encoded.len() <= MAX_ENCODED_BYTES, "a block is never longer");
+        self.window.push(encoded, start, end, self.fragment_size.best());
     }
 
-    /// Blocks pushed so far.
+    /// Number of the next block.
     #[must_use]
-    pub fn blocks(&self) -> u32 {
-        self.next_block
+    pub fn next_block(&self) -> u32 {
+        self.window.next()
+    }
+
+    /// Number of the first block after the last [`Sender::take_rewind`].
+    #[must_use]
+    pub const fn first_block(&self) -> u32 {
+        self.run.first_block
+    }
+
+    /// Where to go back to, once, if the receiver needs blocks that are no longer kept: the next block pushed must
+    /// begin there, and totals begin anew with it.
+    pub fn take_rewind(&mut self) -> Option<Cursor> {
+        self.rewind.take()
+    }
+
+    /// Whether a receiver answers.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.mode != Mode::OneWay
     }
 
     /// Queues a line of text for whoever watches the console; it goes out between two frames.
@@ -100,19 +175,29 @@ impl Sender {
 
     /// Everything has been pushed; once it is sent, the session ends.
     pub fn end(&mut self, end: &SessionEnd) {
-        self.end = Some((end.encode(), END_REPEATS));
+        self.end = Some(End {
+            payload: end.encode(),
+            due: Duration::ZERO,
+            repeats_left: END_REPEATS,
+            is_acknowledged: false,
+        });
     }
 
-    /// Whether all blocks have left; only repetitions of the header may follow.
+    /// Whether every block has been sent at least once: the line has nothing to do.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.written == self.line.len() && self.text.is_empty()
+        self.window.waiting().is_none() && self.written == self.line.len() && self.text.is_empty()
     }
 
-    /// Whether the end has been sent: there is nothing more to come.
+    /// Whether the session is over: nothing will follow.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.is_idle() && matches!(self.end, Some((_, 0)))
+        let Some(end) = &self.end else { return false };
+        self.is_idle()
+            && match self.mode {
+                Mode::OneWay => end.repeats_left == 0,
+                Mode::Answered(_) => end.is_acknowledged && self.window.is_empty(),
+            }
     }
 
     /// The bytes to write next; none if there is nothing to send now.
@@ -131,50 +216,192 @@ impl Sender {
     }
 
     fn fill_line(&mut self, now: Duration) {
-        if now >= self.header_due {
-            self.header_due = now + HEADER_EVERY;
-            put(self.session, Body::Session(&self.header), &mut self.frame, &mut self.line);
+        if let Mode::Answered(heard_at) = self.mode
+            && now.saturating_sub(heard_at) >= RECEIVER_GONE
+        {
+            self.go_one_way(now);
+        }
+        if self.header_due.is_some_and(|due| now >= due) {
+            self.header_due = (self.mode == Mode::OneWay).then(|| now + HEADER_EVERY);
+            let mut payload = self.run.encode().to_vec();
+            payload.extend_from_slice(&self.header.encode());
+            self.put(now, Body::Session(&payload), Payload::Other);
         } else if !self.text.is_empty() {
             self.line.extend_from_slice(&self.text);
             self.text.clear();
-        } else if let Some(block) = self.queue.front_mut() {
-            put(self.session, Body::Fragment(block.fragment()), &mut self.frame, &mut self.line);
-            block.next_fragment += 1;
-            if block.next_fragment == block.fragments()
-                && let Some(mut sent) = self.queue.pop_front()
-            {
-                sent.encoded.clear();
-                self.spare.push(sent.encoded);
+            self.line_is_clean = false;
+        } else if let Some(id) = self.window.waiting().filter(|_| self.flight.len() < MAX_FLIGHT) {
+            self.put_fragment(now, id);
+        } else if !self.put_end(now) {
+            self.put_keep_alive(now);
+        }
+    }
+
+    fn put_fragment(&mut self, now: Duration, id: FragmentId) {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        if let Some(fragment) = self.window.fragment(id, &mut scratch) {
+            self.put(now, Body::Fragment(fragment), Payload::Fragment(id, fragment.bytes.len()));
+        }
+        self.scratch = scratch;
+        match self.mode {
+            Mode::OneWay => self.window.set_received(id),
+            Mode::Answered(_) => self.window.set_in_flight(id, true),
+        }
+    }
+
+    /// Says the end if it is due; the receiver must have every fragment by then, or get them before it.
+    fn put_end(&mut self, now: Duration) -> bool {
+        let Some(end) = &mut self.end else { return false };
+        let is_due = match self.mode {
+            Mode::OneWay => end.repeats_left > 0,
+            Mode::Answered(_) => now >= end.due && !(end.is_acknowledged && self.window.is_empty()),
+        };
+        if is_due {
+            end.repeats_left = end.repeats_left.saturating_sub(1);
+            end.due = now + KEEP_ALIVE_EVERY;
+            let payload = core::mem::take(&mut end.payload);
+            self.put(now, Body::End(&payload), Payload::End);
+            if let Some(end) = &mut self.end {
+                end.payload = payload;
             }
-        } else if let Some((end, left @ 1..)) = &mut self.end {
-            *left -= 1;
-            put(self.session, Body::End(end), &mut self.frame, &mut self.line);
+        }
+        is_due
+    }
+
+    /// Asks what became of the last frames, or else shows that the sender is alive.
+    fn put_keep_alive(&mut self, now: Duration) {
+        let patience = if self.flight.is_empty() {
+            KEEP_ALIVE_EVERY
+        } else {
+            (self.round_trip * 2).clamp(MIN_PROBE, KEEP_ALIVE_EVERY)
+        };
+        if !self.is_finished() && now.saturating_sub(self.sent_at) >= patience {
+            self.put(now, Body::KeepAlive, Payload::Other);
         }
     }
-}
 
-impl Outgoing {
-    fn fragments(&self) -> u8 {
-        u8::try_from(self.encoded.len().div_ceil(MAX_FRAGMENT_BYTES)).unwrap_or(u8::MAX)
+    /// Puts a frame on the line.
+    fn put(&mut self, now: Duration, body: Body<'_>, what: Payload) {
+        if !self.line_is_clean {
+            self.line.push(0);
+            self.line_is_clean = true;
+        }
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        self.frame.clear();
+        Frame { session: self.session, sequence, body }.encode(&mut self.frame);
+        line::encode(&self.frame, &mut self.line);
+        self.sent_at = now;
+        if self.mode == Mode::OneWay {
+            return;
+        }
+        // Of frames that carry nothing, the last one tells as much as all of them.
+        let is_replaced = |last: &Sent| matches!((&last.what, &what), (Payload::Other, Payload::Other));
+        if self.flight.back().is_some_and(is_replaced) {
+            self.flight.pop_back();
+        } else if self.flight.len() == MAX_FLIGHT {
+            return;
+        }
+        self.flight.push_back(Sent { sequence, what, at: now });
     }
 
-    fn fragment(&self) -> Fragment<'_> {
-        let count = self.fragments();
-        // Pieces of equal size: a short last one would carry as much framing as the others.
-        let size = self.encoded.len().div_ceil(usize::from(count.max(1))).max(1);
-        Fragment {
-            stream: 0,
-            block: self.number,
-            generation: self.generation,
-            index: self.next_fragment,
-            count,
-            bytes: self.encoded.chunks(size).nth(usize::from(self.next_fragment)).unwrap_or_default(),
+    /// Takes what came back over the line.
+    pub fn receive(&mut self, bytes: &[u8], now: Duration) {
+        for &byte in bytes {
+            match self.replies.push(self.session, byte) {
+                Some(Reply::Ack { receiver, latest, history, durable }) => {
+                    if self.mode != Mode::OneWay && receiver == self.run.receiver {
+                        self.acknowledged(latest, history, durable, now);
+                    }
+                }
+                Some(Reply::Resume { receiver, next_block, cursor }) => {
+                    self.resume(receiver, next_block, cursor, now);
+                }
+                None => {}
+            }
         }
     }
-}
 
-fn put(session: SessionId, body: Body<'_>, frame: &mut Vec<u8>, line: &mut Vec<u8>) {
-    frame.clear();
-    Frame { session, body }.encode(frame);
-    line::encode(frame, line);
+    fn acknowledged(&mut self, latest: u16, history: u32, durable: u16, now: Duration) {
+        let is_ahead = |a: u16, b: u16| a != b && a.wrapping_sub(b) < 1 << 15;
+        // Of frames that were never sent, or that are long settled, it says nothing.
+        if !is_ahead(self.sequence, latest) {
+            return;
+        }
+        self.mode = Mode::Answered(now);
+        while let Some(sent) = self.flight.front()
+            && !is_ahead(sent.sequence, latest)
+        {
+            let Some(sent) = self.flight.pop_front() else { break };
+            let age = latest.wrapping_sub(sent.sequence);
+            if age == 0 {
+                let sample = now.saturating_sub(sent.at);
+                self.round_trip = (self.round_trip * 7 + sample) / 8;
+            }
+            let came = age == 0 || (age <= ACK_HISTORY && history >> (age - 1) & 1 == 1);
+            match sent.what {
+                Payload::Fragment(id, bytes) => {
+                    self.window.set_in_flight(id, false);
+                    if came {
+                        self.window.set_received(id);
+                    }
+                    if age <= ACK_HISTORY {
+                        self.fragment_size.count(bytes, came);
+                    }
+                }
+                Payload::End => {
+                    if let Some(end) = &mut self.end {
+                        end.is_acknowledged |= came;
+                    }
+                }
+                Payload::Other => {}
+            }
+        }
+        // The full number is the one next to what is already known.
+        let base = self.window.base();
+        let [low, high, ..] = base.to_le_bytes();
+        let ahead = durable.wrapping_sub(u16::from_le_bytes([low, high]));
+        if let Some(durable) =
+            base.checked_add(u32::from(ahead)).filter(|&durable| durable <= self.window.next())
+        {
+            self.window.forget_before(durable);
+        }
+    }
+
+    fn resume(&mut self, receiver: u8, next_block: u32, cursor: Cursor, now: Duration) {
+        // Asked again because the answer got lost: it is given again.
+        let is_repeated = self.is_answered() && self.run.receiver == receiver;
+        self.header_due = Some(now);
+        self.mode = Mode::Answered(now);
+        if is_repeated {
+            return;
+        }
+        self.run.receiver = receiver;
+        self.flight.clear();
+        if self.window.start_of(next_block) == Some(cursor) {
+            self.window.forget_before(next_block);
+            self.window.send_again();
+        } else {
+            self.window.restart(next_block);
+            self.run = Run { number: self.run.number.wrapping_add(1), first_block: next_block, receiver };
+            self.rewind = Some(cursor);
+            self.end = None;
+        }
+        if let Some(end) = &mut self.end {
+            end.is_acknowledged = false;
+        }
+    }
+
+    /// The receiver is gone. Whoever comes next has to introduce himself.
+    fn go_one_way(&mut self, now: Duration) {
+        self.mode = Mode::OneWay;
+        self.run.receiver = 0;
+        self.header_due = Some(now);
+        for sent in self.flight.drain(..) {
+            if let Payload::Fragment(id, _) = sent.what {
+                self.window.set_in_flight(id, false);
+                self.window.set_received(id);
+            }
+        }
+    }
 }

@@ -7,6 +7,37 @@ use crate::bytes::Reader;
 /// Bytes of the crashed kernel's `struct new_utsname` (include/uapi/linux/utsname.h): six strings of 65.
 pub const UTSNAME_BYTES: usize = 6 * 65;
 
+/// How the blocks of a session are numbered right now: told with the header, because it changes when a receiver comes
+/// late or comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Which run this is, modulo 256: one begins whenever the sender goes back to an earlier cursor.
+    pub number: u8,
+    /// The first block of this run. Blocks from here on that came in an earlier run are void.
+    pub first_block: u32,
+    /// The receiver whose [`crate::Reply::Resume`] was heard last; 0: none was.
+    pub receiver: u8,
+}
+
+const RUN_BYTES: usize = 6;
+
+impl Run {
+    /// What stands before the header in a Session frame.
+    #[must_use]
+    pub fn encode(&self) -> [u8; RUN_BYTES] {
+        let [a, b, c, d] = self.first_block.to_le_bytes();
+        [self.number, self.receiver, a, b, c, d]
+    }
+
+    /// Reads the start of a Session frame's payload, and gives the rest.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<(Self, &[u8])> {
+        let mut reader = Reader::new(payload);
+        let run = Self { number: reader.u8()?, receiver: reader.u8()?, first_block: reader.u32()? };
+        Some((run, reader.rest()))
+    }
+}
+
 /// The first thing a receiver must know: which machine this is and what will come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionHeader {
@@ -25,7 +56,7 @@ pub struct SessionHeader {
 }
 
 impl SessionHeader {
-    /// The payload of a Session frame.
+    /// What a Session frame says of the machine, behind the [`Run`].
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(20 + UTSNAME_BYTES);
@@ -38,7 +69,7 @@ impl SessionHeader {
         out
     }
 
-    /// Reads a Session frame's payload; `None` if it is not one. Bytes after the known ones are ignored: a later
+    /// Reads what follows the [`Run`]; `None` if it is no header. Bytes after the known ones are ignored: a later
     /// version may add fields.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<Self> {
@@ -67,8 +98,10 @@ impl SessionHeader {
 /// How much was sent, and a digest over it: what a complete dump must add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionEnd {
-    /// Blocks of stream 0.
+    /// Blocks of stream 0, from the first one of the session.
     pub blocks: u32,
+    /// The first block that the counts below cover: that of the last [`Run`].
+    pub first_block: u32,
     /// Pages sent byte for byte.
     pub pages: u64,
     /// Pages sent as one word.
@@ -85,8 +118,9 @@ impl SessionEnd {
     /// The payload of an End frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(44);
+        let mut out = Vec::with_capacity(48);
         out.extend_from_slice(&self.blocks.to_le_bytes());
+        out.extend_from_slice(&self.first_block.to_le_bytes());
         for number in [self.pages, self.filled_pages, self.hole_pages, self.fragments, self.digest] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -99,6 +133,7 @@ impl SessionEnd {
         let mut reader = Reader::new(payload);
         Some(Self {
             blocks: reader.u32()?,
+            first_block: reader.u32()?,
             pages: reader.u64()?,
             filled_pages: reader.u64()?,
             hole_pages: reader.u64()?,
@@ -158,13 +193,29 @@ mod tests {
     /// The worked example of docs/wire-format.md.
     #[test]
     fn an_end_has_these_bytes() {
-        let end = SessionEnd { blocks: 1, pages: 2, filled_pages: 3, hole_pages: 4, fragments: 5, digest: 6 };
-        let mut expected = [0; 44];
-        for (at, value) in [(0, 1), (4, 2), (12, 3), (20, 4), (28, 5), (36, 6)] {
+        let end = SessionEnd {
+            blocks: 9,
+            first_block: 1,
+            pages: 2,
+            filled_pages: 3,
+            hole_pages: 4,
+            fragments: 5,
+            digest: 6,
+        };
+        let mut expected = [0; 48];
+        for (at, value) in [(0, 9), (4, 1), (8, 2), (16, 3), (24, 4), (32, 5), (40, 6)] {
             expected[at] = value;
         }
         assert_eq!(end.encode(), expected);
         assert_eq!(SessionEnd::decode(&expected), Some(end));
-        assert_eq!(SessionEnd::decode(&expected[..43]), None);
+        assert_eq!(SessionEnd::decode(&expected[..47]), None);
+    }
+
+    /// The worked example of docs/wire-format.md.
+    #[test]
+    fn a_run_has_these_bytes() {
+        let run = Run { number: 1, first_block: 0x0203, receiver: 0xee };
+        assert_eq!(run.encode(), [1, 0xee, 3, 2, 0, 0]);
+        assert_eq!(Run::decode(&[1, 0xee, 3, 2, 0, 0, 7]), Some((run, &[7][..])));
     }
 }

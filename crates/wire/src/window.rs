@@ -1,0 +1,273 @@
+//! The sender's memory of what it may have to send again: encoded blocks, and how far each fragment got.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::block::{self, Cursor, MAX_ENCODED_BYTES};
+use crate::frame::{Fragment, MAX_FRAGMENT_BYTES};
+
+/// Encoded bytes that are kept: on a line of 3 Mbaud with 200 ms of latency, and a receiver that takes 200 ms more to
+/// store them, 180 KB are on their way.
+const ARENA_BYTES: usize = 512 * 1024;
+
+/// Blocks that are kept, however small: a receiver collects so many at the same time.
+const MAX_BLOCKS: usize = crate::receiver::MAX_INCOMPLETE;
+
+/// Blocks that may wait for their turn: more would only be taken from memory earlier than they can be sent.
+const MAX_UNSENT: usize = 4;
+
+/// Fragments of a block: a bit each in [`Bits`].
+const MAX_FRAGMENTS: usize = Bits::BITS as usize;
+type Bits = u128;
+
+const _: () = assert!(MAX_ENCODED_BYTES.div_ceil(MAX_FRAGMENT_BYTES) <= MAX_FRAGMENTS);
+
+/// A fragment by block number and index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FragmentId {
+    pub(crate) block: u32,
+    pub(crate) index: u8,
+}
+
+/// Blocks from the first that is not durably stored at the receiver to the last that was made.
+pub(crate) struct Window {
+    /// The encoded blocks, one behind the other.
+    arena: VecDeque<u8>,
+    blocks: VecDeque<Kept>,
+    /// Number of the first block kept, or else of the next one made.
+    base: u32,
+}
+
+struct Kept {
+    generation: u32,
+    start: Cursor,
+    end: Cursor,
+    length: usize,
+    /// Bytes of each fragment but the last.
+    fragment_bytes: usize,
+    count: u8,
+    received: Bits,
+    in_flight: Bits,
+}
+
+impl Kept {
+    fn waiting(&self) -> Bits {
+        let all = Bits::MAX >> (Bits::BITS - u32::from(self.count).clamp(1, Bits::BITS));
+        all & !(self.received | self.in_flight)
+    }
+}
+
+fn bit(index: u8) -> Bits {
+    Bits::from(1u8).checked_shl(u32::from(index)).unwrap_or(0)
+}
+
+impl Window {
+    pub(crate) fn new() -> Self {
+        Self {
+            arena: VecDeque::with_capacity(ARENA_BYTES),
+            blocks: VecDeque::with_capacity(MAX_BLOCKS),
+            base: 0,
+        }
+    }
+
+    /// Number of the first block that is kept.
+    pub(crate) const fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// Number of the next block that is made.
+    pub(crate) fn next(&self) -> u32 {
+        self.base.wrapping_add(u32::try_from(self.blocks.len()).unwrap_or(0))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Where the block with this number begins, if the window knows.
+    pub(crate) fn start_of(&self, number: u32) -> Option<Cursor> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        match self.blocks.get(index) {
+            Some(kept) => Some(kept.start),
+            None if index == self.blocks.len() => self.blocks.back().map(|kept| kept.end),
+            None => None,
+        }
+    }
+
+    /// Whether any block has room.
+    pub(crate) fn has_room(&self) -> bool {
+        let unsent = self.blocks.iter().rev().take_while(|kept| kept.received | kept.in_flight == 0).count();
+        self.arena.len() + MAX_ENCODED_BYTES <= ARENA_BYTES
+            && self.blocks.len() < MAX_BLOCKS
+            && unsent < MAX_UNSENT
+    }
+
+    /// Forgets blocks that have been received, oldest first, until there is room: nobody will store them durably.
+    pub(crate) fn make_room(&mut self) {
+        while !self.has_room() && self.blocks.front().is_some_and(|kept| kept.waiting() | kept.in_flight == 0)
+        {
+            self.forget_first();
+        }
+    }
+
+    /// Keeps the next block, to be sent in fragments of about `fragment_bytes`.
+    pub(crate) fn push(&mut self, encoded: &[u8], start: Cursor, end: Cursor, fragment_bytes: usize) {
+        let count =
+            encoded.len().div_ceil(fragment_bytes.clamp(1, MAX_FRAGMENT_BYTES)).clamp(1, MAX_FRAGMENTS);
+        self.blocks.push_back(Kept {
+            generation: block::generation(encoded),
+            start,
+            end,
+            length: encoded.len(),
+            // Pieces of equal size: a short last one would carry as much framing as the others.
+            fragment_bytes: encoded.len().div_ceil(count).max(1),
+            count: u8::try_from(count).unwrap_or(u8::MAX),
+            received: 0,
+            in_flight: 0,
+        });
+        self.arena.extend(encoded);
+    }
+
+    /// The first fragment that was neither received nor is on its way.
+    pub(crate) fn waiting(&self) -> Option<FragmentId> {
+        (self.base..).zip(&self.blocks).find_map(|(block, kept)| {
+            let index = kept.waiting().trailing_zeros();
+            (index < Bits::BITS).then_some(FragmentId { block, index: u8::try_from(index).unwrap_or(0) })
+        })
+    }
+
+    /// A fragment's content; its bytes are copied to `scratch`.
+    pub(crate) fn fragment<'s>(&self, id: FragmentId, scratch: &'s mut Vec<u8>) -> Option<Fragment<'s>> {
+        let block_index = usize::try_from(id.block.checked_sub(self.base)?).ok()?;
+        let kept = self.blocks.get(block_index)?;
+        let block_at: usize = self.blocks.iter().take(block_index).map(|before| before.length).sum();
+        let from = usize::from(id.index) * kept.fragment_bytes;
+        let to = (from + kept.fragment_bytes).min(kept.length);
+        let (first, second) = self.arena.as_slices();
+        scratch.clear();
+        // The arena is one run of bytes, in at most two slices.
+        let (from, to) = (block_at + from, block_at + to);
+        scratch.extend_from_slice(first.get(from.min(first.len())..to.min(first.len()))?);
+        scratch
+            .extend_from_slice(second.get(from.saturating_sub(first.len())..to.saturating_sub(first.len()))?);
+        Some(Fragment {
+            stream: 0,
+            block: id.block,
+            generation: kept.generation,
+            index: id.index,
+            count: kept.count,
+            bytes: scratch,
+        })
+    }
+
+    pub(crate) fn set_in_flight(&mut self, id: FragmentId, in_flight: bool) {
+        if let Some(kept) = self.kept(id) {
+            kept.in_flight &= !bit(id.index);
+            if in_flight {
+                kept.in_flight |= bit(id.index);
+            }
+        }
+    }
+
+    pub(crate) fn set_received(&mut self, id: FragmentId) {
+        if let Some(kept) = self.kept(id) {
+            kept.received |= bit(id.index);
+        }
+    }
+
+    fn kept(&mut self, id: FragmentId) -> Option<&mut Kept> {
+        let index = usize::try_from(id.block.checked_sub(self.base)?).ok()?;
+        self.blocks.get_mut(index)
+    }
+
+    /// Blocks before `number` are durably stored.
+    pub(crate) fn forget_before(&mut self, number: u32) {
+        while self.base < number && !self.blocks.is_empty() {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(kept) = self.blocks.pop_front() {
+            self.arena.drain(..kept.length.min(self.arena.len()));
+            self.base = self.base.wrapping_add(1);
+        }
+    }
+
+    /// Everything kept must be sent again: the receiver is a new one.
+    pub(crate) fn send_again(&mut self) {
+        for kept in &mut self.blocks {
+            (kept.received, kept.in_flight) = (0, 0);
+        }
+    }
+
+    /// Forgets everything; the next block made has number `base`.
+    pub(crate) fn restart(&mut self, base: u32) {
+        self.blocks.clear();
+        self.arena.clear();
+        self.base = base;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    const NOWHERE: Cursor = Cursor { pass: 0, position: 0 };
+
+    proptest! {
+        #[test]
+        fn fragments_make_up_their_blocks_wherever_the_arena_wraps(
+            blocks in prop::collection::vec((1usize..60_000, 128usize..1200), 1..60),
+        ) {
+            let mut window = Window::new();
+            let mut scratch = Vec::new();
+            for (number, (length, fragment_bytes)) in (0u32..).zip(blocks) {
+                window.make_room();
+                prop_assert!(window.has_room());
+                let encoded: Vec<u8> = (0..length).map(|i| (i as u32 * 7 + number) as u8).collect();
+                window.push(&encoded, NOWHERE, NOWHERE, fragment_bytes);
+                let mut assembled = Vec::new();
+                while let Some(id) = window.waiting() {
+                    prop_assert_eq!((id.block, id.index as usize), (number, (assembled.len()).div_ceil(window.blocks.back().unwrap().fragment_bytes)));
+                    let fragment = window.fragment(id, &mut scratch).unwrap();
+                    prop_assert!(!fragment.bytes.is_empty() && fragment.bytes.len() <= MAX_FRAGMENT_BYTES);
+                    assembled.extend_from_slice(fragment.bytes);
+                    window.set_received(id);
+                }
+                prop_assert_eq!(assembled, encoded);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_fragment_waits_before_later_ones() {
+        let mut window = Window::new();
+        window.push(&vec![1; 3000], NOWHERE, NOWHERE, 1000);
+        window.push(&vec![2; 3000], NOWHERE, NOWHERE, 1000);
+        let first = window.waiting().unwrap();
+        for _ in 0..4 {
+            let id = window.waiting().unwrap();
+            window.set_in_flight(id, true);
+        }
+        assert_eq!(window.waiting(), Some(FragmentId { block: 1, index: 1 }));
+        window.set_in_flight(first, false);
+        assert_eq!(window.waiting(), Some(first));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_never_forgotten_for_room() {
+        let mut window = Window::new();
+        while window.has_room() {
+            window.push(&vec![0; 60_000], NOWHERE, NOWHERE, 1179);
+            while let Some(id) = window.waiting() {
+                window.set_in_flight(id, true);
+            }
+        }
+        window.make_room();
+        assert!(!window.has_room());
+        assert_eq!(window.base(), 0);
+    }
+}
