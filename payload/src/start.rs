@@ -123,6 +123,7 @@ fn capture(config: &Config, clock: &Clock) {
 /// Differs from one crash to the next: when it was, and how long the processor had been running.
 fn session_id(crash: &Crash) -> SessionId {
     let seed = clock::ticks() ^ crash.info().crash_time().unwrap_or(0).rotate_left(32);
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
-    SessionId((seed ^ seed >> 32) as u32)
+    let folded = seed ^ seed >> 16 ^ seed >> 32 ^ seed >> 48;
+    let [low, high, ..] = folded.to_le_bytes();
+    SessionId(u16::from_le_bytes([low, high]))
 }
