@@ -1,12 +1,24 @@
 //! The chores of rcapture: `cargo xtask --help`.
 
+mod bench;
+mod cargo;
+mod ci;
+mod fuzz;
 mod image;
+mod interrupt;
+mod process;
+mod setup;
+mod steps;
+mod test;
 mod toolchain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use interrupt::Interrupt;
 
 /// Chores of rcapture.
 #[derive(Parser)]
@@ -20,19 +32,46 @@ struct Cli {
 enum Command {
     /// Build the capture kernel: dist/ARCH/rcapture.bin, for `kexec -p`.
     Image(image::Args),
+    /// Run all tests, those that crash machines in QEMU too.
+    Test(test::Args),
+    /// Measure how fast the parts are.
+    Bench(bench::Args),
+    /// Fuzz everything that reads foreign bytes.
+    Fuzz(fuzz::Args),
+    /// Run every check that a change must pass: formatting, lints, documentation, tests.
+    Ci,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Image(args) => image::run(&args),
+    let interrupt = match Interrupt::install() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            eprintln!("error: cannot handle Ctrl-C: {error}");
+            return ExitCode::FAILURE;
+        }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Cli::parse().command, &interrupt) {
+        Ok(code) => code,
+        Err(_) if interrupt.is_set() => {
+            eprintln!("interrupted");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode> {
+    match command {
+        Command::Image(args) => image::run(&args)?,
+        Command::Test(args) => return test::run(&args, interrupt),
+        Command::Bench(args) => bench::run(&args)?,
+        Command::Fuzz(args) => fuzz::run(&args)?,
+        Command::Ci => return ci::run(interrupt),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The root of the workspace.

@@ -11,11 +11,17 @@ use std::hash::{Hash, Hasher};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use xshell::{Cmd, Shell, cmd};
 
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 const SYSTEM_CARGO: &str = "/usr/bin/cargo";
+/// What makes the system's compiler able to build its own libraries, and the Debian packages it is in.
+const SYSTEM_COMPILER: [(&str, &str); 3] = [
+    (SYSTEM_RUSTC, "rustc-web"),
+    (SYSTEM_CARGO, "cargo-web"),
+    ("/usr/lib/rustlib/src/rust/library/core/Cargo.toml", "rust-web-src"),
+];
 /// In a sysroot of ours: runs the system's rustc with it.
 const WRAPPER: &str = "rustc";
 /// The empty crate for which cargo builds the libraries.
@@ -62,6 +68,27 @@ pub(crate) fn without_cargo(command: Cmd<'_>) -> Cmd<'_> {
         .fold(command, |command, name| command.env_remove(name))
 }
 
+/// Whether the default toolchain builds for `triple` by itself.
+pub(crate) fn default_builds_for(shell: &Shell, triple: &str) -> bool {
+    has_core(shell, "rustc", triple)
+}
+
+/// The Debian packages without which nothing here can build for `triple`; none if something can.
+pub(crate) fn missing_packages(shell: &Shell, triple: &str) -> Vec<&'static str> {
+    if default_builds_for(shell, triple) {
+        return Vec::new();
+    }
+    let mut missing: Vec<_> = SYSTEM_COMPILER
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    if find_linker(shell).is_none() {
+        missing.push("lld");
+    }
+    missing
+}
+
 impl Toolchain {
     /// Finds or makes one for `triple`.
     pub(crate) fn find(shell: &Shell, root: &Path, triple: &str) -> Result<Self> {
@@ -73,17 +100,13 @@ impl Toolchain {
                 id: "default".into(),
             });
         }
-        let library = Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml");
-        let is_there =
-            [Path::new(SYSTEM_RUSTC), Path::new(SYSTEM_CARGO), library].iter().all(|path| path.exists());
-        if !is_there {
-            bail!(
-                "no compiler here can build for {triple}: `rustup target add {triple}`, or on Debian `apt-get install rustc-web rust-web-src cargo-web lld`"
-            );
-        }
-        let Some(linker) = find_linker(shell) else {
-            bail!("no linker here can build for {triple}: `apt-get install lld`");
-        };
+        let missing = missing_packages(shell, triple);
+        ensure!(
+            missing.is_empty(),
+            "no compiler here can build for {triple}: `rustup target add {triple}`, or on Debian `apt-get install {}`",
+            missing.join(" ")
+        );
+        let linker = find_linker(shell).context("the linker has just gone")?;
         if has_core(shell, SYSTEM_RUSTC, triple) {
             let rustc = SYSTEM_RUSTC.into();
             return Ok(Self { cargo: SYSTEM_CARGO.into(), rustc, linker: Some(linker), id: "system".into() });

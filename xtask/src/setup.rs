@@ -1,0 +1,149 @@
+//! What the machine must have, and how it gets it.
+//!
+//! On Debian, root has it installed; anybody else is told the one command to run.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use thiserror::Error;
+use xshell::Shell;
+
+use crate::image::Target;
+use crate::interrupt::Interrupt;
+use crate::process::{self, End};
+use crate::toolchain;
+
+/// Package lists, or some 150 MB of packages over a slow network.
+const DEADLINE: Duration = Duration::from_secs(20 * 60);
+/// Seconds to wait for another apt or dpkg.
+const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
+/// Lines of a failed apt-get to show.
+const LAST_LINES: usize = 15;
+
+/// Something the machine must have is not there, and we cannot mend it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub(crate) struct Missing(String);
+
+/// What a chore is going to need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A compiler that builds the capture kernel.
+    ImageCompiler,
+    /// A machine to crash.
+    Qemu,
+}
+
+impl Need {
+    /// The Debian packages that are missing for it; none if it is there.
+    fn missing_packages(self) -> Result<Vec<&'static str>> {
+        match self {
+            Self::ImageCompiler => Ok(toolchain::missing_packages(&Shell::new()?, Target::X86_64.triple())),
+            Self::Qemu if in_path("qemu-system-x86_64") => Ok(Vec::new()),
+            Self::Qemu => Ok(vec!["qemu-system-x86"]),
+        }
+    }
+}
+
+/// Sees to it that everything in `needs` is there.
+///
+/// # Errors
+/// If something is missing and cannot be installed; the message says which command does it.
+pub(crate) fn run(needs: &[Need], interrupt: &Interrupt) -> Result<()> {
+    let packages = missing(needs)?;
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get update && apt-get install --no-install-recommends {}", packages.join(" "));
+    if !in_path("apt-get") {
+        let packages = packages.join(", ");
+        bail!(Missing(format!(
+            "this machine lacks what Debian has in the packages {packages}: install that"
+        )));
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(Missing(format!("packages are missing; run: sudo sh -c '{by_hand}'")));
+    }
+    eprintln!("installing {}", packages.join(", "));
+    let updated = !packages.iter().all(|package| has_candidate(package));
+    if updated {
+        apt_get(&["update"], interrupt)?;
+    }
+    if let Err(error) = install(&packages, interrupt) {
+        // Lists that are older than the archive name files that it no longer has.
+        if updated || interrupt.is_set() {
+            return Err(error);
+        }
+        eprintln!("not with these package lists; updating them");
+        apt_get(&["update"], interrupt)?;
+        install(&packages, interrupt)?;
+    }
+    match missing(needs)?.as_slice() {
+        [] => Ok(()),
+        still => {
+            bail!(Missing(format!("apt-get installed {}, but they are still not found", still.join(", "))))
+        }
+    }
+}
+
+fn missing(needs: &[Need]) -> Result<Vec<&'static str>> {
+    let mut packages = Vec::new();
+    for need in needs {
+        packages.extend(need.missing_packages()?);
+    }
+    Ok(packages)
+}
+
+fn install(packages: &[&str], interrupt: &Interrupt) -> Result<()> {
+    // QEMU recommends packages that would displace others.
+    let fixed = ["install", "--yes", "--no-install-recommends"];
+    apt_get(&[&fixed[..], packages].concat(), interrupt)
+}
+
+fn apt_get(arguments: &[&str], interrupt: &Interrupt) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(["--quiet=2", "--option", LOCK_TIMEOUT]).args(arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    let mut lines = Vec::new();
+    let end = process::run_lines(command, DEADLINE, interrupt, |line| lines.push(line.to_owned()))?;
+    if matches!(end, End::Exited(status) if status.success()) {
+        return Ok(());
+    }
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        eprintln!("  apt-get: {line}");
+    }
+    bail!(Missing(format!("`apt-get {}` {end}", arguments.join(" "))))
+}
+
+/// Whether apt's lists know a version of `package` that could be installed.
+fn has_candidate(package: &str) -> bool {
+    let policy = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output();
+    policy.is_ok_and(|policy| names_candidate(&String::from_utf8_lossy(&policy.stdout)))
+}
+
+fn names_candidate(policy: &str) -> bool {
+    policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate: "))
+        .any(|version| version != "(none)")
+}
+
+/// Whether there is such a program.
+pub(crate) fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|place| place.join(program).is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_without_a_version_has_no_candidate() {
+        assert!(names_candidate("qemu-system-x86:\n  Installed: (none)\n  Candidate: 1:7.2+dfsg-7\n"));
+        assert!(!names_candidate("lld:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n"));
+        // What apt-cache says when its lists are empty.
+        assert!(!names_candidate(""));
+    }
+}

@@ -1,0 +1,224 @@
+//! `cargo xtask test`: every test there is, and what became of each.
+
+mod libtest;
+mod summary;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rcapture_qemu::{Lab, Suite};
+
+use crate::cargo::cargo_for_reading;
+use crate::image::{self, Target};
+use crate::interrupt::Interrupt;
+use crate::process::{self, End};
+use crate::setup::{self, Need};
+use crate::steps::{Elapsed, step};
+use libtest::{Reader, Verdict};
+use summary::{Outcome, Summary};
+
+/// Compiling the workspace from nothing is most of it.
+const DEADLINE: Duration = Duration::from_secs(40 * 60);
+/// The crate of the tests that crash machines.
+const END_TO_END: &str = "end-to-end";
+/// Tells those tests whether to take the long way: `1` or `0`.
+const FULL: &str = "RCAPTURE_TEST_FULL";
+
+/// Which tests to run.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct Args {
+    /// Also crash the kernels that take longer: every suite the lab knows
+    #[arg(long, conflicts_with = "no_qemu")]
+    full: bool,
+    /// Only the tests that need no machine; the others are counted as skipped
+    #[arg(long)]
+    no_qemu: bool,
+}
+
+/// Runs the tests and prints the summary. The exit code is 0 if everything that was asked for ran and passed.
+///
+/// # Errors
+/// If not even the tests that need nothing can be run.
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
+    let start = Instant::now();
+    let mut run = Run { summary: Summary::default(), log: Log::create()?, interrupt };
+    let ready = if args.no_qemu {
+        run.summary.add(END_TO_END, Outcome::NotRun, "--no-qemu");
+        false
+    } else {
+        run.prepare(args)
+    };
+    // Without a lab its tests are still listed, as not run.
+    let host = if ready { &["--workspace", "--exclude", END_TO_END][..] } else { &["--workspace"] };
+    let full = if args.full { "1" } else { "0" };
+    run.cargo_test("tests on the host", cargo_test(host, &[]), Shown::Failures)?;
+    if ready {
+        let mut command = cargo_test(
+            &["--package", END_TO_END],
+            &["--include-ignored", "--test-threads=1", "--show-output"],
+        );
+        command.env(FULL, full);
+        run.cargo_test("tests in the lab, one machine at a time", command, Shown::Everything)?;
+    }
+    eprintln!("\n==> summary ({}; all output: {})", Elapsed(start.elapsed()), run.log.path.display());
+    println!("{}", run.summary);
+    Ok(run.summary.exit_code())
+}
+
+/// Which verdicts are shown when they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Hundreds of tests take no time and pass.
+    Failures,
+    /// A test that crashes a machine is worth a line.
+    Everything,
+}
+
+/// `cargo test` for `packages` with libtest's `arguments`.
+fn cargo_test(packages: &[&str], arguments: &[&str]) -> Command {
+    cargo_for_reading(&[&["test", "--no-fail-fast"], packages, &["--"], arguments].concat())
+}
+
+struct Run<'a> {
+    summary: Summary,
+    log: Log,
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    /// Sees to what the tests in the lab need. What is missing is counted, and keeps no other test from running.
+    fn prepare(&mut self, args: &Args) -> bool {
+        match self.lab(if args.full { &Suite::ALL } else { &[Suite::Bookworm] }) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.summary.add(END_TO_END, outcome_of(&error), format!("{error:#}"));
+                false
+            }
+        }
+    }
+
+    fn lab(&self, suites: &[Suite]) -> Result<()> {
+        step("what the machine must have", || {
+            setup::run(&[Need::ImageCompiler, Need::Qemu], self.interrupt)
+        })?;
+        step("capture image", || image::build(Target::X86_64))?;
+        step("host tools", || host_tools(self.interrupt))?;
+        step("kernels and tools of the lab", || fetch(suites))
+    }
+
+    /// Runs `cargo test` and counts what it says.
+    fn cargo_test(&mut self, name: &str, command: Command, shown: Shown) -> Result<()> {
+        let (reader, end) = step(name, || self.read_tests(command, shown))?;
+        let mut explained = false;
+        for suite in reader.finish() {
+            for (test, output) in suite.failures() {
+                eprintln!("\n---- {}  {test}\n{}", suite.name, output.join("\n"));
+            }
+            self.summary.add_suite(&suite);
+            explained |= suite.went_wrong();
+        }
+        // It may not compile, or have been ended by us.
+        let as_expected = match end {
+            End::Exited(status) => status.success() || explained,
+            End::Overdue(_) | End::Interrupted => false,
+        };
+        if !as_expected {
+            self.summary.add(name, Outcome::Failed, format!("cargo test {end}"));
+        }
+        Ok(())
+    }
+
+    fn read_tests(&mut self, command: Command, shown: Shown) -> Result<(Reader, End)> {
+        let mut reader = Reader::default();
+        let end = process::run_lines(command, DEADLINE, self.interrupt, |line| {
+            self.log.line(line);
+            let concluded = reader.line(line).map(|(test, verdict)| (test.to_owned(), verdict.clone()));
+            if let Some((test, verdict)) = concluded {
+                if shown == Shown::Everything || verdict == Verdict::Failed {
+                    eprintln!("    {}  {test}  ({})", Outcome::from(&verdict), reader.suite());
+                }
+            } else if !reader.in_output() && is_telling(line) {
+                eprintln!("{line}");
+            }
+        })?;
+        Ok((reader, end))
+    }
+}
+
+/// The programs the tests in the lab run.
+fn host_tools(interrupt: &Interrupt) -> Result<()> {
+    let arguments = ["build", "--quiet", "--package", "rcapture", "--package", "rcapture-qemu", "--bins"];
+    let command = cargo_for_reading(&arguments);
+    let end = process::run_lines(command, DEADLINE, interrupt, |line| eprintln!("{line}"))?;
+    ensure!(matches!(end, End::Exited(status) if status.success()), "`cargo {}` {end}", arguments.join(" "));
+    Ok(())
+}
+
+/// Brings everything into the lab's cache, so that no test waits for the network.
+fn fetch(suites: &[Suite]) -> Result<()> {
+    let lab = Lab::open()?;
+    for suite in suites {
+        let kernel = lab.kernel(*suite)?;
+        lab.vmlinux(&kernel)?;
+    }
+    lab.userland()?;
+    lab.crash()?;
+    Ok(())
+}
+
+/// Which kind of end an error of the preparations is.
+fn outcome_of(error: &anyhow::Error) -> Outcome {
+    if error.is::<setup::Missing>() {
+        return Outcome::ToolMissing;
+    }
+    match error.downcast_ref::<rcapture_qemu::Error>().map(rcapture_qemu::Error::outcome) {
+        Some(rcapture_qemu::Outcome::ToolMissing) => Outcome::ToolMissing,
+        Some(rcapture_qemu::Outcome::MachineLost) => Outcome::MachineLost,
+        _ => Outcome::Failed,
+    }
+}
+
+/// How lines begin that cargo and libtest write whatever happens.
+const ROUTINE: [&str; 9] = [
+    "Blocking ",
+    "Compiling ",
+    "Doc-tests ",
+    "Finished ",
+    "Running ",
+    "failures:",
+    "running ",
+    "successes:",
+    "test ",
+];
+
+/// What is neither the verdict of a test nor said for every suite.
+fn is_telling(line: &str) -> bool {
+    let line = line.trim_start();
+    !line.is_empty() && !ROUTINE.iter().any(|start| line.starts_with(start))
+}
+
+/// The file with all output of the last run.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    fn create() -> Result<Self> {
+        let directory = crate::workspace_root().join("target/xtask");
+        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let path = directory.join("test.log");
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn line(&mut self, line: &str) {
+        // A full disk shows elsewhere; the tests' verdicts do not depend on their log.
+        let _ = writeln!(self.file, "{line}");
+    }
+}
