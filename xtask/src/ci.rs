@@ -12,6 +12,9 @@ use crate::steps::step;
 use crate::test;
 use crate::toolchain;
 
+/// A workspace of its own.
+const FUZZ: &str = "fuzz/Cargo.toml";
+
 /// Runs the checks one after the other; the first that fails ends it.
 ///
 /// # Errors
@@ -19,10 +22,13 @@ use crate::toolchain;
 pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     let shell = Shell::new()?;
     shell.change_dir(crate::workspace_root());
-    step("formatting", || Ok(cargo(&shell, &["fmt", "--all", "--check"]).quiet().run()?))?;
+    step("formatting", || {
+        cargo(&shell, &["fmt", "--all", "--check"]).quiet().run()?;
+        Ok(cargo(&shell, &["fmt", "--manifest-path", FUZZ, "--check"]).quiet().run()?)
+    })?;
     step("clippy", || {
-        let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-        Ok(cargo(&shell, &arguments).quiet().run()?)
+        clippy(&shell, &["--workspace", "--all-targets"])?;
+        clippy(&shell, &["--manifest-path", FUZZ, "--all-targets", "--no-default-features"])
     })?;
     clippy_of_the_payload(&shell)?;
     step("documentation", || {
@@ -30,6 +36,11 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         Ok(build.env("RUSTDOCFLAGS", "--deny warnings").quiet().run()?)
     })?;
     test::run(&test::Args::default(), interrupt)
+}
+
+fn clippy(shell: &Shell, arguments: &[&str]) -> Result<()> {
+    let arguments = [&["clippy", "--quiet"], arguments, &["--", "--deny", "warnings"]].concat();
+    Ok(cargo(shell, &arguments).quiet().run()?)
 }
 
 /// On the host the payload's binary is a stub: most of it exists for the bare machine only.
@@ -42,7 +53,6 @@ fn clippy_of_the_payload(shell: &Shell) -> Result<()> {
         return Ok(());
     }
     step(&format!("clippy for {triple}"), || {
-        let arguments = ["clippy", "--quiet", "--package", "rcapture-payload", "--target", triple];
-        Ok(cargo(shell, &[&arguments[..], &["--", "--deny", "warnings"]].concat()).quiet().run()?)
+        clippy(shell, &["--package", "rcapture-payload", "--target", triple])
     })
 }

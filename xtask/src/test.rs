@@ -56,6 +56,9 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     let host = if ready { &["--workspace", "--exclude", END_TO_END][..] } else { &["--workspace"] };
     let full = if args.full { "1" } else { "0" };
     run.cargo_test("tests on the host", cargo_test(host, &[]), Shown::Failures)?;
+    // A workspace of its own; without libFuzzer it builds with any compiler.
+    let replay = cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], &[]);
+    run.cargo_test("the fuzzers' corpus", replay, Shown::Failures)?;
     if ready {
         let mut command = cargo_test(
             &["--package", END_TO_END],
@@ -184,12 +187,13 @@ fn outcome_of(error: &anyhow::Error) -> Outcome {
 }
 
 /// How lines begin that cargo and libtest write whatever happens.
-const ROUTINE: [&str; 9] = [
+const ROUTINE: [&str; 10] = [
     "Blocking ",
     "Compiling ",
     "Doc-tests ",
     "Finished ",
     "Running ",
+    "all doctests ran ",
     "failures:",
     "running ",
     "successes:",
