@@ -6,11 +6,9 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::cargo::cargo;
-use crate::image::Target;
 use crate::interrupt::Interrupt;
 use crate::steps::step;
 use crate::test;
-use crate::toolchain;
 
 /// A workspace of its own.
 const FUZZ: &str = "fuzz/Cargo.toml";
@@ -30,7 +28,6 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         clippy(&shell, &["--workspace", "--all-targets"])?;
         clippy(&shell, &["--manifest-path", FUZZ, "--all-targets", "--no-default-features"])
     })?;
-    clippy_of_the_payload(&shell)?;
     step("documentation", || {
         let build = cargo(&shell, &["doc", "--quiet", "--workspace", "--no-deps"]);
         Ok(build.env("RUSTDOCFLAGS", "--deny warnings").quiet().run()?)
@@ -41,18 +38,4 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
 fn clippy(shell: &Shell, arguments: &[&str]) -> Result<()> {
     let arguments = [&["clippy", "--quiet"], arguments, &["--", "--deny", "warnings"]].concat();
     Ok(cargo(shell, &arguments).quiet().run()?)
-}
-
-/// On the host the payload's binary is a stub: most of it exists for the bare machine only.
-fn clippy_of_the_payload(shell: &Shell) -> Result<()> {
-    let triple = Target::X86_64.triple();
-    if !toolchain::default_builds_for(shell, triple) {
-        eprintln!(
-            "==> clippy for {triple}: not run, the default toolchain has no such target (it is compiled later)"
-        );
-        return Ok(());
-    }
-    step(&format!("clippy for {triple}"), || {
-        clippy(shell, &["--package", "rcapture-payload", "--target", triple])
-    })
 }

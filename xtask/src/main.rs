@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod demo;
 mod fuzz;
 mod image;
 mod interrupt;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Build the capture kernel: dist/ARCH/rcapture.bin, for `kexec -p`.
     Image(image::Args),
+    /// Crash a machine in QEMU, receive its memory, and look at it with crash(8).
+    Demo(demo::Args),
     /// Run all tests, those that crash machines in QEMU too.
     Test(test::Args),
     /// Measure how fast the parts are.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
 fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode> {
     match command {
         Command::Image(args) => image::run(&args)?,
+        Command::Demo(args) => demo::run(&args, interrupt)?,
         Command::Test(args) => return test::run(&args, interrupt),
         Command::Bench(args) => bench::run(&args)?,
         Command::Fuzz(args) => fuzz::run(&args)?,

@@ -23,8 +23,10 @@ use summary::{Outcome, Summary};
 
 /// Compiling the workspace from nothing is most of it.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
-/// The crate of the tests that crash machines.
-const END_TO_END: &str = "end-to-end";
+/// The crates whose tests crash machines.
+const LAB: [&str; 2] = ["end-to-end", "rcapture-qemu"];
+/// What their tests are called when none of them can run.
+const LAB_TESTS: &str = "tests in the lab";
 /// Tells those tests whether to take the long way: `1` or `0`.
 const FULL: &str = "RCAPTURE_TEST_FULL";
 
@@ -47,24 +49,22 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     let start = Instant::now();
     let mut run = Run { summary: Summary::default(), log: Log::create()?, interrupt };
     let ready = if args.no_qemu {
-        run.summary.add(END_TO_END, Outcome::NotRun, "--no-qemu");
+        run.summary.add(LAB_TESTS, Outcome::NotRun, "--no-qemu");
         false
     } else {
         run.prepare(args)
     };
+    let lab = LAB.map(|package| ["--package", package]).concat();
+    let but_the_lab = LAB.map(|package| ["--exclude", package]).concat();
     // Without a lab its tests are still listed, as not run.
-    let host = if ready { &["--workspace", "--exclude", END_TO_END][..] } else { &["--workspace"] };
-    let full = if args.full { "1" } else { "0" };
-    run.cargo_test("tests on the host", cargo_test(host, &[]), Shown::Failures)?;
+    let on_the_host = if ready { [&["--workspace"], &but_the_lab[..]].concat() } else { vec!["--workspace"] };
+    run.cargo_test("tests on the host", cargo_test(&on_the_host, &[]), Shown::Failures)?;
     // A workspace of its own; without libFuzzer it builds with any compiler.
     let replay = cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], &[]);
     run.cargo_test("the fuzzers' corpus", replay, Shown::Failures)?;
     if ready {
-        let mut command = cargo_test(
-            &["--package", END_TO_END],
-            &["--include-ignored", "--test-threads=1", "--show-output"],
-        );
-        command.env(FULL, full);
+        let mut command = cargo_test(&lab, &["--include-ignored", "--test-threads=1", "--show-output"]);
+        command.env(FULL, if args.full { "1" } else { "0" });
         run.cargo_test("tests in the lab, one machine at a time", command, Shown::Everything)?;
     }
     eprintln!("\n==> summary ({}; all output: {})", Elapsed(start.elapsed()), run.log.path.display());
@@ -99,7 +99,7 @@ impl Run<'_> {
             Ok(()) => true,
             Err(error) => {
                 eprintln!("error: {error:#}");
-                self.summary.add(END_TO_END, outcome_of(&error), format!("{error:#}"));
+                self.summary.add(LAB_TESTS, outcome_of(&error), format!("{error:#}"));
                 false
             }
         }

@@ -68,14 +68,9 @@ pub(crate) fn without_cargo(command: Cmd<'_>) -> Cmd<'_> {
         .fold(command, |command, name| command.env_remove(name))
 }
 
-/// Whether the default toolchain builds for `triple` by itself.
-pub(crate) fn default_builds_for(shell: &Shell, triple: &str) -> bool {
-    has_core(shell, "rustc", triple)
-}
-
 /// The Debian packages without which nothing here can build for `triple`; none if something can.
 pub(crate) fn missing_packages(shell: &Shell, triple: &str) -> Vec<&'static str> {
-    if default_builds_for(shell, triple) {
+    if has_core(shell, "rustc", triple) {
         return Vec::new();
     }
     let mut missing: Vec<_> = SYSTEM_COMPILER

@@ -18,19 +18,24 @@ pub(crate) enum Outcome {
     NotRun,
 }
 
-/// A test says so in its output when it could not be carried out: `outcome: tool missing: crash is not there`; and when
-/// it left out something that is optional: `outcome: not run: no drgn here`.
-const MARKER: &str = "outcome: ";
+/// A test says so in its output when it left out something that is optional: `outcome: not run: no drgn here`.
+const NOT_RUN: &str = "outcome: not run: ";
+/// What a test prints that unwraps an error of the lab ([`rcapture_qemu::Error`]).
+const UNWRAPPED: [(&str, Outcome); 2] =
+    [(": MachineLost {", Outcome::MachineLost), (": ToolMissing {", Outcome::ToolMissing)];
 
 impl Outcome {
     const ALL: [Self; 5] = [Self::Passed, Self::Failed, Self::MachineLost, Self::ToolMissing, Self::NotRun];
 
     /// The outcome a test printed, and why.
     fn said(line: &str) -> Option<(Self, &str)> {
-        let said = line.strip_prefix(MARKER)?;
-        [Self::MachineLost, Self::ToolMissing, Self::NotRun]
-            .into_iter()
-            .find_map(|outcome| Some((outcome, said.strip_prefix(&outcome.to_string())?.strip_prefix(": ")?)))
+        if let Some(why) = line.strip_prefix(NOT_RUN) {
+            return Some((Self::NotRun, why));
+        }
+        UNWRAPPED.into_iter().find_map(|(text, outcome)| {
+            let (_, why) = line.split_once(text)?;
+            Some((outcome, why.trim().trim_end_matches(" }")))
+        })
     }
 }
 
@@ -149,7 +154,7 @@ mod tests {
         summary.0.iter().map(|entry| entry.outcome).collect()
     }
 
-    const MIXED: &str = "
+    const MIXED: &str = r#"
      Running tests/boot.rs (target/debug/deps/boot-00)
 running 5 tests
 test a ... ok
@@ -163,11 +168,11 @@ failures:
 ---- b stdout ----
 assertion failed
 ---- c stdout ----
-outcome: lost the machine: QEMU ended
+called `Result::unwrap()` on an `Err` value: MachineLost { doing: "stop", reason: "QEMU ended" }
 ---- d stdout ----
-outcome: tool missing: crash is not there
+called `Result::unwrap()` on an `Err` value: ToolMissing { what: "crash", reason: "not there" }
 
-test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.00s";
+test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.00s"#;
 
     #[test]
     fn the_four_outcomes_and_tests_not_run_stay_apart() {
@@ -177,10 +182,27 @@ test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; 
             [Outcome::Passed, Outcome::Failed, Outcome::MachineLost, Outcome::ToolMissing, Outcome::NotRun]
         );
         let text = summary.to_string();
-        assert!(text.contains("tool missing  boot: tests/boot.rs d: crash is not there"), "{text}");
+        assert!(text.contains("tool missing  boot: tests/boot.rs d: what: \"crash\""), "{text}");
         assert!(text.contains("not run  boot: tests/boot.rs e: only with --full"), "{text}");
         assert_eq!(text.lines().last(), Some("1 passed, 2 failed, 2 skipped"));
         assert!(summary.has_failures());
+    }
+
+    #[test]
+    fn the_labs_errors_are_recognised_as_a_test_prints_them() {
+        let missing = rcapture_qemu::Error::ToolMissing {
+            what: "crash".into(),
+            reason: "not in sid".into(),
+            remedy: "wait".into(),
+        };
+        let line = format!("called `Result::unwrap()` on an `Err` value: {missing:?}");
+        assert_eq!(Outcome::said(&line).unwrap().0, Outcome::ToolMissing);
+        let lost = rcapture_qemu::Error::MachineLost {
+            doing: "stop".into(),
+            reason: "QEMU ended".into(),
+            logs: "/tmp".into(),
+        };
+        assert_eq!(Outcome::said(&format!("no restart: {lost:?}")).unwrap().0, Outcome::MachineLost);
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! `cargo xtask demo`: a machine crashes in QEMU, its memory comes over its serial port, crash(8) reads it.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rcapture_qemu::{Crash, Kernel, Lab, Machine, Serial, Suite, Userland};
+use rustix::process::{Pid, Signal, kill_process};
+use xshell::Shell;
+
+use crate::cargo::cargo;
+use crate::image::{self, Target};
+use crate::interrupt::Interrupt;
+use crate::setup::{self, Need};
+use crate::steps::step;
+
+/// Boot, panic and the whole dump; a guest without KVM on a busy machine takes its time.
+const RECEIVE_DEADLINE: Duration = Duration::from_secs(20 * 60);
+const CRASH_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// Time the receiver has to save what it has, once it is asked to end.
+const GRACE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+/// Lines of the kernel's log to show.
+const LAST_WORDS: usize = 25;
+
+/// What to crash.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Debian suite whose kernel crashes
+    #[arg(long, default_value = "bookworm")]
+    suite: Suite,
+    /// RAM of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    memory: u32,
+    /// Directory for the dump
+    #[arg(short, long, value_name = "DIR", default_value = "target/demo")]
+    output: PathBuf,
+}
+
+/// Shows the whole way, from the crash to a backtrace.
+///
+/// # Errors
+/// If a tool is missing (the message says what mends that), or a step fails.
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    let shell = Shell::new()?;
+    shell.change_dir(crate::workspace_root());
+    let output = crate::workspace_root().join(&args.output);
+    fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
+
+    step("what this machine must have", || setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt))?;
+    let image = step("building the capture image", || image::build(Target::X86_64))?;
+    step("building rcapture", || {
+        Ok(cargo(&shell, &["build", "--quiet", "--release", "--package", "rcapture"]).quiet().run()?)
+    })?;
+    let stock = step("fetching a stock kernel and crash(8); the first time some 350 MB", || {
+        Stock::fetch(args.suite)
+    })?;
+    let vmcore = step(&format!("crashing {} and receiving its memory", stock.kernel.release), || {
+        crash_and_receive(args, &stock, &image, &output, interrupt)
+    })?;
+    let directory = vmcore.parent().unwrap_or(&output);
+
+    println!("\nThe kernel's last words ({}):\n", directory.join("vmcore-dmesg.txt").display());
+    println!("{}", last_lines(&directory.join("vmcore-dmesg.txt"), LAST_WORDS)?);
+    let backtrace = step("opening the vmcore with crash(8)", || {
+        let sections = stock.crash.run(&stock.vmlinux, &vmcore, &["sys", "bt"], CRASH_DEADLINE)?;
+        Ok(sections.concat())
+    })?;
+    println!("{backtrace}");
+    println!(
+        "The dump: {}\nLook further:\n  crash {} {}",
+        directory.display(),
+        stock.vmlinux.display(),
+        vmcore.display()
+    );
+    Ok(())
+}
+
+/// What the lab brings.
+struct Stock {
+    kernel: Kernel,
+    vmlinux: PathBuf,
+    userland: Userland,
+    crash: Crash,
+}
+
+impl Stock {
+    fn fetch(suite: Suite) -> Result<Self> {
+        let lab = Lab::open()?;
+        let kernel = lab.kernel(suite)?;
+        Ok(Self { vmlinux: lab.vmlinux(&kernel)?, userland: lab.userland()?, crash: lab.crash()?, kernel })
+    }
+}
+
+/// Returns the vmcore's path.
+fn crash_and_receive(
+    args: &Args,
+    stock: &Stock,
+    image: &Path,
+    output: &Path,
+    interrupt: &Interrupt,
+) -> Result<PathBuf> {
+    // In the system's temporary directory: a socket's path has at most 107 bytes.
+    let directory = tempfile::Builder::new().prefix("rcapture-demo-").tempdir()?;
+    let socket = directory.path().join("ttyS0");
+    let machine = Machine::builder(stock.kernel.clone(), stock.userland.clone())
+        .memory_mib(args.memory)
+        .capture_image(image)
+        .serial(Serial::Listen(socket.clone()))
+        .start()?;
+    let program = crate::workspace_root().join("target/release/rcapture");
+    let mut command = Command::new(&program);
+    command.arg("recv").arg("--unix").arg(&socket).arg("--output").arg(output);
+    eprintln!("    {} recv --unix {} --output {}", program.display(), socket.display(), output.display());
+    let mut receiver = Receiver::start(command)?;
+    let (status, said) = receiver.wait(interrupt)?;
+    // It holds a processor until it is gone.
+    drop(machine);
+    if interrupt.is_set() {
+        bail!("interrupted");
+    }
+    ensure!(status.success(), "rcapture recv ended with {status}");
+    // It says what to run next.
+    let vmcore = said.lines().find_map(|line| line.strip_prefix("crash vmlinux "));
+    Ok(PathBuf::from(vmcore.context("rcapture recv did not say where the vmcore is")?))
+}
+
+/// `rcapture recv`, which shows its progress on our stderr.
+struct Receiver(Child);
+
+impl Receiver {
+    fn start(mut command: Command) -> Result<Self> {
+        // A process group of its own: Ctrl-C comes to us, and we pass it on.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        Ok(Self(command.spawn().context("starting rcapture recv")?))
+    }
+
+    /// Waits until it ends; asks it to when the user does, or when it takes too long. Returns what it said on stdout.
+    fn wait(&mut self, interrupt: &Interrupt) -> Result<(ExitStatus, String)> {
+        let start = Instant::now();
+        let mut asked = None;
+        let status = loop {
+            if let Some(status) = self.0.try_wait()? {
+                break status;
+            }
+            if asked.is_none() && (interrupt.is_set() || start.elapsed() > RECEIVE_DEADLINE) {
+                self.ask_to_end();
+                asked = Some(Instant::now());
+            }
+            ensure!(asked.is_none_or(|when| when.elapsed() < GRACE), "rcapture recv does not end");
+            thread::sleep(POLL);
+        };
+        let mut said = String::new();
+        if let Some(stdout) = &mut self.0.stdout {
+            stdout.read_to_string(&mut said)?;
+        }
+        Ok((status, said))
+    }
+
+    /// Once: a second signal would cut short what it saves.
+    fn ask_to_end(&self) {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            // Fails only if it is gone.
+            let _ = kill_process(pid, Signal::INT);
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn last_lines(path: &Path, count: usize) -> Result<String> {
+    let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n"))
+}
