@@ -54,7 +54,7 @@ fn at_full_speed_nothing_is_lost_even_before_the_host_reads() {
     assert!(read(&mut host, sent.len()) == sent);
     host.write_all(b"acknowledged").unwrap();
     assert_eq!(read(&mut target, 12), b"acknowledged");
-    let report = line.finish().unwrap();
+    let report = line.finish(Duration::from_secs(20)).unwrap();
     assert_eq!(report.to_host.delivered, sent.len() as u64);
     assert_eq!(report.to_target.delivered, 12);
 }
@@ -89,7 +89,7 @@ fn the_record_has_what_the_target_sent_before_any_fault() {
     drop(target);
     wait_until(&mut line, |report| report.to_host.sent >= sent.len() as u64);
     assert!(std::fs::read(line.record()).unwrap() == sent);
-    let report = line.finish().unwrap().to_host;
+    let report = line.finish(Duration::from_secs(20)).unwrap().to_host;
     assert!(report.flipped_bits > 0 && report.dropped > 0, "{report:?}");
 }
 
@@ -112,7 +112,7 @@ fn nothing_comes_back_on_a_one_way_line() {
     target.write_all(b"data").unwrap();
     assert_eq!(read(&mut host, 4), b"data");
     wait_until(&mut line, |report| report.to_target.cut >= 8);
-    assert_eq!(line.finish().unwrap().to_target.delivered, 0);
+    assert_eq!(line.finish(Duration::from_secs(20)).unwrap().to_target.delivered, 0);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::bail;
 use clap::Args;
-use rcapture_qemu::{Loader, Machine, Outcome, Serial, Suite, Trigger};
+use rcapture_qemu::line::Endpoint;
+use rcapture_qemu::{Line, LineOptions, Loader, Machine, Outcome, Suite, Trigger};
 
 use super::Store;
 
@@ -17,7 +18,7 @@ use super::Store;
 #[command(after_help = "Examples:
   rcapture-qemu run --image dist/x86_64/rcapture.bin --until 'rcapture 0.1.0' --record line.raw
   rcapture-qemu run --image dist/x86_64/rcapture.bin --suite trixie --loader kexec-file-load \\
-      --cmdline rcapture.dump_level=31 --line-socket /tmp/target
+      --cmdline rcapture.dump_level=31 --host unix-listen:/tmp/line --baud 115200 --bit-errors 1e-5
   rcapture-qemu run --until 'Kernel panic'")]
 pub(crate) struct Run {
     /// Suite of the kernel that crashes
@@ -53,27 +54,26 @@ pub(crate) struct Run {
     /// Seconds between loading and crashing
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     delay: u32,
-    /// Connect the serial port to this listening unix socket (see `line`)
-    #[arg(long, value_name = "SOCKET")]
-    line_socket: Option<PathBuf>,
     /// End, passed, when this text came on the line [default: when the machine ends by itself]
     #[arg(long, value_name = "TEXT")]
     until: Option<String>,
     /// End, failed, after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     deadline: u64,
-    /// Write what the machine sent to this file
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
     /// Extra arguments for QEMU
     #[arg(last = true)]
     qemu: Vec<String>,
     #[command(flatten)]
     store: Store,
+    #[command(flatten, next_help_heading = "Line, whose target is this machine (see `line --help`)")]
+    line: LineOptions,
 }
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        if self.line.target.is_some() {
+            bail!("--target: the target's end of the line is this machine");
+        }
         let lab = self.store.open()?;
         let kernel = lab.kernel(self.suite)?;
         eprintln!("lab: crashing {} ({})", kernel.release, kernel.version);
@@ -91,22 +91,24 @@ impl Run {
         if let Some(command) = self.crash {
             builder = builder.trigger(Trigger::Command(command));
         }
-        if let Some(socket) = self.line_socket {
-            builder = builder.serial(Serial::Connect(socket));
-        }
         builder = self.append.into_iter().fold(builder, |builder, text| builder.append(text));
         builder = self.qemu.into_iter().fold(builder, |builder, argument| builder.argument(argument));
-        let mut machine = builder.start()?;
+        let line = Line::spawn(LineOptions {
+            host: Some(self.line.host.clone().unwrap_or(Endpoint::Null)),
+            ..self.line.clone()
+        })?;
+        let mut machine = builder.line(&line).start()?;
         let deadline = Duration::from_secs(self.deadline);
-        let ended = match &self.until {
-            Some(text) => machine.wait_for_line_text(text, deadline),
-            None => machine.wait_for_end(deadline).map(drop),
-        };
-        if let Some(record) = &self.record {
-            std::fs::copy(machine.serial_log(), record)
-                .with_context(|| format!("cannot write {}", record.display()))?;
+        match &self.until {
+            Some(text) => machine.wait_for_line_text(text, deadline)?,
+            None => machine.wait_for_end(deadline).map(drop)?,
         }
-        ended?;
+        drop(machine);
+        let report = line.finish(deadline)?;
+        eprintln!(
+            "lab: {} bytes came from the machine, {} reached the host",
+            report.to_host.sent, report.to_host.delivered
+        );
         Ok(Outcome::Passed)
     }
 }

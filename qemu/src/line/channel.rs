@@ -188,10 +188,10 @@ impl Channel {
     }
 
     /// There is no receiver: what has arrived by now is lost, unless the line runs at full speed, where
-    /// it waits for one.
-    pub(crate) fn nobody_listens(&mut self, now: Duration) {
+    /// it waits for one that may come.
+    pub(crate) fn nobody_listens(&mut self, now: Duration, may_come: bool) {
         self.arrived(now);
-        if self.quality.baud.is_some() {
+        if self.quality.baud.is_some() || !may_come {
             self.counters.overrun += self.arrived.len() as u64;
             self.arrived.clear();
         }
@@ -332,10 +332,10 @@ mod tests {
 
     #[test]
     fn without_a_receiver_a_paced_line_loses_and_a_fast_one_waits() {
-        for (baud, waits) in [(Some(115_200), 0), (None, 3)] {
+        for (baud, may_come, waits) in [(Some(115_200), true, 0), (None, true, 3), (None, false, 0)] {
             let mut channel = Channel::new(Quality { baud, ..CLEAN }, 1, 0);
             channel.send(Duration::from_secs(1), b"abc");
-            channel.nobody_listens(Duration::from_secs(1));
+            channel.nobody_listens(Duration::from_secs(1), may_come);
             assert_eq!(channel.arrived(Duration::from_secs(1)).len(), waits);
         }
     }

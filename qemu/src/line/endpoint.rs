@@ -135,6 +135,11 @@ impl Port {
         self.connection.is_some()
     }
 
+    /// Whether nobody will ever be there.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.endpoint == Endpoint::Null
+    }
+
     /// The descriptor to read from.
     pub(crate) fn input(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(AsFd::as_fd)

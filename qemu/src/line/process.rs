@@ -81,7 +81,7 @@ impl Line {
         }
         let control = child.stdin.take();
         let mut line = Self { child, control, answers, target, host, record, _directory: directory };
-        line.answer()?; // "ready"
+        line.answer(ANSWER_DEADLINE)?; // "ready"
         Ok(line)
     }
 
@@ -132,34 +132,33 @@ impl Line {
         self.command("report")
     }
 
-    /// Waits for the last bytes to be delivered (at most five seconds) and ends the line.
+    /// Waits for the last bytes to be delivered and ends the line. What stands still for five seconds is
+    /// given up.
     ///
     /// # Errors
-    /// If the line's process does not answer.
-    pub fn finish(mut self) -> Result<Report> {
+    /// If the bytes are not delivered within `deadline`, or the line's process does not answer.
+    pub fn finish(mut self, deadline: Duration) -> Result<Report> {
         self.command("quit")?;
         // Its last word is the final report.
-        self.parse_answer()
+        self.parse_answer(deadline)
     }
 
     fn command(&mut self, command: &str) -> Result<Report> {
         if let Some(control) = &mut self.control {
             writeln!(control, "{command}").on("control", "the line's process")?;
         }
-        self.parse_answer()
+        self.parse_answer(ANSWER_DEADLINE)
     }
 
-    fn parse_answer(&mut self) -> Result<Report> {
-        let answer = self.answer()?;
+    fn parse_answer(&mut self, deadline: Duration) -> Result<Report> {
+        let answer = self.answer(deadline)?;
         serde_json::from_str(&answer)
             .map_err(|error| Error::malformed(&self.record, format!("its line answered {answer:?}: {error}")))
     }
 
-    fn answer(&mut self) -> Result<String> {
-        self.answers.recv_timeout(ANSWER_DEADLINE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => {
-                Error::Overdue { program: "rcapture-qemu line".into(), deadline: ANSWER_DEADLINE }
-            }
+    fn answer(&mut self, deadline: Duration) -> Result<String> {
+        self.answers.recv_timeout(deadline).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Error::Overdue { program: "rcapture-qemu line".into(), deadline },
             RecvTimeoutError::Disconnected => Error::Program {
                 program: "rcapture-qemu line".into(),
                 status: self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string()),

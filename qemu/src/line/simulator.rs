@@ -16,7 +16,7 @@ use crate::outcome::{Error, IoContext, Result};
 
 /// Nothing but a descriptor or this ends a wait.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// How long what is under way may still arrive after `quit`.
+/// How long what is under way may stand still after `quit` before it is given up.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 const CHUNK: usize = 1 << 16;
 
@@ -79,9 +79,10 @@ pub fn simulate(options: &LineOptions, control: bool) -> Result<Report> {
 impl Simulator {
     fn run(&mut self, control: bool) -> Result<()> {
         let mut commands = Commands::default();
-        let mut leave_at: Option<Duration> = None;
+        // Since when nothing moved any more, once told to quit.
+        let mut leaving: Option<(Duration, Report)> = None;
         loop {
-            let ready = self.wait(control && leave_at.is_none())?;
+            let ready = self.wait(control && leaving.is_none())?;
             let now = self.start.elapsed();
             self.target.attend();
             self.host.attend();
@@ -89,25 +90,34 @@ impl Simulator {
             pass(&mut self.host, &mut self.to_target, &mut self.target, now, |_| Ok(()))?;
             if ready {
                 for command in commands.read() {
-                    match command {
-                        Command::Cut | Command::Mend => {
-                            let cut = matches!(command, Command::Cut);
-                            self.to_host.set_cut(cut);
-                            self.to_target.set_cut(cut);
-                        }
-                        Command::Quit => leave_at = Some(now + LAST_BYTES),
-                        Command::Report => {}
+                    self.obey(&command)?;
+                    if matches!(command, Command::Quit) {
+                        leaving = Some((now, self.report()));
                     }
-                    say(&serde_json::to_string(&self.report())
-                        .map_err(std::io::Error::other)
-                        .on("write", "report")?)?;
                 }
             }
-            let done = self.to_host.is_empty() && self.to_target.is_empty();
-            if leave_at.is_some_and(|at| done || now >= at) {
-                return self.flush_record();
+            if let Some((since, last)) = leaving {
+                let report = self.report();
+                let done = self.to_host.is_empty() && self.to_target.is_empty();
+                if done || now.saturating_sub(since) >= LAST_BYTES {
+                    return self.flush_record();
+                }
+                if report != last {
+                    leaving = Some((now, report));
+                }
             }
         }
+    }
+
+    fn obey(&mut self, command: &Command) -> Result<()> {
+        if let Command::Cut | Command::Mend = command {
+            let cut = matches!(command, Command::Cut);
+            self.to_host.set_cut(cut);
+            self.to_target.set_cut(cut);
+        }
+        say(&serde_json::to_string(&self.report())
+            .map_err(std::io::Error::other)
+            .on("write", "the report")?)
     }
 
     fn pass_to_host(&mut self, now: Duration) -> Result<()> {
@@ -195,7 +205,7 @@ fn pass(
         channel.take(count);
     }
     if !to.is_connected() {
-        channel.nobody_listens(now);
+        channel.nobody_listens(now, !to.is_nobody());
     }
     Ok(())
 }
