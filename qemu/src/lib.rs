@@ -1,5 +1,42 @@
 //! The lab: machines in QEMU that boot stock kernels and crash, serial lines with a rate and noise, and
-//! crash(8) as judge of the dump.
+//! crash(8) as judge of the dump. A library for tests, and the command `rcapture-qemu` for people and CI.
+//!
+//! # Words
+//! - **Machine**: one QEMU process (q35, TCG) that boots a stock Debian kernel into a small userland, loads
+//!   the capture image with kexec and crashes.
+//! - **Line**: what is between the machine's serial port and the receiver, a process of its own with a rate,
+//!   latency, cuts and seeded noise.
+//! - **Truth**: the machine's memory as QEMU sees it, to compare a dump with page for page.
+//! - **Outcome**: passed, failed, lost the machine, tool missing: four different things up to the exit code.
+//!
+//! # A run
+//! 1. [`Lab::open`] finds the cache; [`Lab::kernel`], [`Lab::userland`], [`Lab::vmlinux`] and [`Lab::crash`]
+//!    fetch what is not in it.
+//! 2. [`Line::spawn`] makes the line; a receiver connects to [`Line::host_socket`].
+//! 3. [`Machine::builder`] says what the machine is like; [`MachineBuilder::start`] starts it.
+//! 4. [`Machine::wait_for_line_text`] follows it: `LAB: loaded`, `LAB: crashing`, the panic, the capture
+//!    image's banner. Between, [`Machine::stop`], [`Machine::dump_truth`], [`Machine::snapshot`].
+//! 5. [`Truth`] and [`Crash`] judge what the receiver wrote.
+//!
+//! Every wait has a deadline, and when one passes, the serial log is kept and named in the error.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::time::Duration;
+//! use rcapture_qemu::{Lab, Line, LineOptions, Machine, Suite};
+//!
+//! let lab = Lab::open()?;
+//! let line = Line::spawn(LineOptions { baud: Some(921_600), bit_errors: 1e-6, ..LineOptions::default() })?;
+//! let mut machine = Machine::builder(lab.kernel(Suite::Bookworm)?, lab.userland()?)
+//!     .capture_image("dist/x86_64/rcapture.bin")
+//!     .line(&line)
+//!     .start()?;
+//! machine.wait_for_line_text("rcapture 0.1.0", Duration::from_secs(120))?;
+//! machine.stop()?;
+//! let truth = machine.dump_truth(Path::new("truth.elf"))?;
+//! machine.cont()?;
+//! # Ok::<(), rcapture_qemu::Error>(())
+//! ```
 
 pub mod crash;
 mod initramfs;
