@@ -16,6 +16,12 @@ const VMCOREINFO: &[u8] = b"OSRELEASE=6.1.0-28-cloud-amd64\nBUILD-ID=3b3e1d8ffb2
     LENGTH(zone.free_area)=11\nNUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129\nNUMBER(phys_base)=-146800640\n\
     NUMBER(kimage_voffset)=0xffff80007de00000\nKERNELOFFSET=1ca00000\nCONFIG_ARM_LPAE=y\nCRASHTIME=1763759526\n";
 
+/// Of stock kernels.
+const REAL_VMCOREINFO: [(&str, &[u8]); 2] = [
+    ("debian-6.1", include_bytes!("../../crates/vmcore/tests/vmcoreinfo/debian-6.1-x86_64.txt")),
+    ("debian-7.2", include_bytes!("../../crates/vmcore/tests/vmcoreinfo/debian-7.2-x86_64.txt")),
+];
+
 /// All of them.
 #[must_use]
 pub fn seeds() -> Vec<Seed> {
@@ -38,6 +44,9 @@ pub fn seeds() -> Vec<Seed> {
     add("elfcorehdr", "pn_xnum", pn_xnum());
     add("notes_vmcoreinfo", "notes", notes());
     add("notes_vmcoreinfo", "text", VMCOREINFO.to_vec());
+    for (name, text) in REAL_VMCOREINFO {
+        add("notes_vmcoreinfo", name, text.to_vec());
+    }
     add("notes_vmcoreinfo", "empty_cpu", vec![0; 356]);
     for (name, abi, machine) in
         [("x86_64", Abi::Lp64, &b"x86_64"[..]), ("arm", Abi::Arm, b"armv7l"), ("i386", Abi::I386, b"i686")]

@@ -78,9 +78,17 @@ pub enum LogError {
 }
 
 /// A record that is not there, or not whole; the others are.
+///
+/// [`Recycled`](Self::Recycled) is no loss: a ring that has gone round has thousands of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
-    /// Its descriptor is not that of a written record: it was being written, or is already recycled.
+    /// The kernel has made room for newer ones with it.
+    #[error("log record {id:#x} has made room for newer ones")]
+    Recycled {
+        /// Its id.
+        id: u64,
+    },
+    /// Its descriptor is not that of a written record: it was being written, or is damaged.
     #[error("log record {id:#x} is not written (state {state})")]
     NotWritten {
         /// Its id.

@@ -12,6 +12,8 @@ use crate::{VirtAddr, VirtMemory};
 /// States of a descriptor (`enum desc_state`) whose record can be read.
 const COMMITTED: u8 = 1;
 const FINALIZED: u8 = 2;
+/// And of one whose record is gone: its text has been written over.
+const REUSABLE: u8 = 3;
 
 /// Positions of a record without a text block have bit 0 set. This one, in both, is an empty line.
 const EMPTY_LINE_LPOS: u64 = 3;
@@ -116,8 +118,10 @@ impl RingBuffer {
         read(self.descs, layout.desc_bytes, &mut desc)?;
         let long = |offset| le::long_at(&desc, offset, long_bytes).ok_or(damaged);
         let (state, state_id) = split_state(long(layout.state_var)?, long_bytes);
-        if state_id != id || !matches!(state, COMMITTED | FINALIZED) {
-            return Err(RecordFault::NotWritten { id, state });
+        match state {
+            REUSABLE => return Err(RecordFault::Recycled { id }),
+            COMMITTED | FINALIZED if state_id == id => {}
+            _ => return Err(RecordFault::NotWritten { id, state }),
         }
         let (begin, next) = (long(layout.begin)?, long(layout.next)?);
 

@@ -184,7 +184,7 @@ fn what_is_not_written_is_reported_and_what_is_committed_is_read() {
             Ok((1, b"final".to_vec())),
             Ok((2, b"committed".to_vec())),
             Err(RecordFault::NotWritten { id: reserved, state: 0 }),
-            Err(RecordFault::NotWritten { id: reusable, state: 3 }),
+            Err(RecordFault::Recycled { id: reusable }),
             Err(RecordFault::NotWritten { id: 4, state: 2 }),
         ]
     );
