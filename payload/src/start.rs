@@ -110,8 +110,8 @@ fn capture(config: &Config, clock: &Clock) {
         Ok(_) => {
             let (used, size) = heap::usage();
             console::line(format_args!(
-                "rcapture: done in {:.1} s; heap {} of {} KiB",
-                clock.now().as_secs_f32(),
+                "rcapture: done in {} s; heap {} of {} KiB",
+                clock.now().as_secs(),
                 used / 1024,
                 size / 1024
             ));

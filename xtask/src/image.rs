@@ -124,7 +124,8 @@ fn encoded_rustflags(root: &Path, target: Target) -> String {
     let mut flags: Vec<String> = target.rustflags().iter().map(|flag| (*flag).to_owned()).collect();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    for (from, to) in [(cargo_home, "cargo"), (root.to_path_buf(), ".")] {
+    let library = PathBuf::from("/usr/lib/rustlib/src/rust");
+    for (from, to) in [(cargo_home, "cargo"), (library, "rust"), (root.to_path_buf(), ".")] {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
     flags.join("\u{1f}")
