@@ -1,0 +1,240 @@
+//! Arguments, and what they lead to.
+
+use std::ffi::OsStr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rcapture::recv::{Line, Source};
+use rcapture::{dump, recv, write};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+
+/// Incomplete, but usable.
+const INCOMPLETE: u8 = 3;
+
+/// Receives, converts and inspects crash dumps of Linux machines.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rcapture recv --serial /dev/ttyUSB0,115200 -o /var/crash
+  rcapture info /var/crash/board-20261121T213000Z/vmcore
+  rcapture convert line.raw -o vmcore --format elf
+
+Exit status: 0 complete, 1 failed, 2 usage, 3 incomplete but usable.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Receive a dump from a line, and write it as a vmcore
+    Recv(Recv),
+    /// Convert a dump, journal or recording of a line to another format
+    Convert(Convert),
+}
+
+#[derive(Args)]
+#[command(after_help = RECV_EXAMPLES)]
+struct Recv {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// Directory in which HOST-DATE/ is made for the dump
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    #[command(flatten)]
+    write: WriteArguments,
+    /// Wait this many seconds for a socket that is not there yet
+    #[arg(long, value_name = "SECS", default_value_t = 5)]
+    wait: u64,
+    /// Give up after this many seconds without a frame, once the session has begun
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    timeout: u64,
+    /// Keep the journal of a complete dump
+    #[arg(long)]
+    keep_journal: bool,
+    /// Also write the raw bytes of the line to this file
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+const RECV_EXAMPLES: &str = "\
+Examples:
+  rcapture recv --serial /dev/ttyUSB0 -o /var/crash
+  rcapture recv --tcp console-server:7001 --format elf
+  ssh gateway cat /dev/ttyS1 | rcapture recv --stdin
+
+Nothing is written to the line. Ctrl-C ends the dump and keeps what has come.";
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct SourceArguments {
+    /// Serial port or pseudo terminal, and its speed
+    #[arg(long, value_name = "TTY[,BAUD]", value_parser = serial)]
+    serial: Option<Source>,
+    /// Unix socket to connect to
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// TCP port to connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    tcp: Option<String>,
+    /// Read the line from standard input
+    #[arg(long)]
+    stdin: bool,
+}
+
+impl SourceArguments {
+    fn source(self) -> Source {
+        match (self.serial, self.unix, self.tcp) {
+            (Some(serial), ..) => serial,
+            (_, Some(path), _) => Source::Unix(path),
+            (.., Some(address)) => Source::Tcp(address),
+            (None, None, None) => Source::Stdin,
+        }
+    }
+}
+
+/// `PATH` or `PATH,SPEED`.
+fn serial(text: &str) -> Result<Source, String> {
+    const DEFAULT_SPEED: u32 = 115_200;
+    let (path, speed) = match text.rsplit_once(',') {
+        Some((path, speed)) => {
+            // As on the kernel's command line, 8n1 may follow.
+            let speed = speed.strip_suffix("n8").unwrap_or(speed);
+            (path, speed.parse().map_err(|_| format!("`{speed}` is no speed in bits per second"))?)
+        }
+        None => (text, DEFAULT_SPEED),
+    };
+    Ok(Source::Serial(PathBuf::from(path), speed))
+}
+
+#[derive(Args)]
+struct WriteArguments {
+    /// Format of the vmcore
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Compression of its pages
+    #[arg(long, value_enum, default_value_t)]
+    compress: Compression,
+}
+
+impl WriteArguments {
+    fn options(&self) -> write::Options {
+        write::Options {
+            format: match self.format {
+                Format::Kdump => write::Format::Kdump,
+                Format::Elf => write::Format::Elf,
+                Format::Flattened => write::Format::Flattened,
+            },
+            compression: match self.compress {
+                Compression::Zlib => write::Compression::Zlib,
+                Compression::Zstd => write::Compression::Zstd,
+                Compression::None => write::Compression::None,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// makedumpfile's kdump-compressed format
+    #[default]
+    Kdump,
+    /// ELF core
+    Elf,
+    /// Kdump-compressed as a stream (makedumpfile -F)
+    Flattened,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Compression {
+    #[default]
+    Zlib,
+    Zstd,
+    None,
+}
+
+#[derive(Args)]
+#[command(after_help = CONVERT_EXAMPLES)]
+struct Convert {
+    /// vmcore, journal or recording
+    input: PathBuf,
+    /// File to write; `-` is standard output, for the flattened format
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    write: WriteArguments,
+}
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  rcapture convert board-20261121T213000Z/journal -o vmcore
+  rcapture convert vmcore -o vmcore.elf --format elf
+  rcapture convert vmcore -o - --format flattened | ssh host 'cat > vmcore.flat'";
+
+/// Does what the arguments say.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Recv(arguments) => receive(arguments),
+        Command::Convert(arguments) => convert(&arguments),
+    }
+}
+
+fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
+    let (stop, stopped) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The first one ends the dump, the second one the program.
+        let again = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
+        signal_hook::flag::register(signal, again)?;
+        signal_hook::low_level::pipe::register(signal, stop.try_clone()?)?;
+    }
+    // A file that may not grow is an error of the write, not the end of the program.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    let options = recv::Options {
+        directory: arguments.output,
+        write: arguments.write.options(),
+        timeout: Duration::from_secs(arguments.timeout),
+        keep_journal: arguments.keep_journal,
+        record: arguments.record,
+    };
+    let line = Line::open(&arguments.source.source(), Duration::from_secs(arguments.wait))?;
+    let outcome = recv::receive(line, &stopped, &options)?;
+    eprintln!("rcapture: {}", outcome.summary);
+    if !outcome.is_complete {
+        eprintln!("rcapture: all that came is in {}", outcome.directory.join("journal").display());
+    }
+    println!("crash vmlinux {}", outcome.directory.join("vmcore").display());
+    Ok(if outcome.is_complete { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
+}
+
+fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {
+    let options = arguments.write.options();
+    let is_stdout = arguments.output.as_os_str() == OsStr::new("-");
+    if is_stdout && options.format != write::Format::Flattened {
+        anyhow::bail!("write to standard output: only `--format flattened` can be written to a pipe");
+    }
+    let input = dump::open(&arguments.input)?;
+    let written = if is_stdout {
+        let out = std::io::stdout().lock();
+        let path = Path::new("standard output");
+        write::flattened(&*input, out, path, options.compression, &mut |_, _| {})?
+    } else {
+        write::to_file(&*input, &arguments.output, options, &mut |_, _| {})?
+    };
+    if !input.facts().is_complete {
+        eprintln!(
+            "rcapture: {} is incomplete: {} pages are missing",
+            arguments.input.display(),
+            written.lost
+        );
+        return Ok(ExitCode::from(INCOMPLETE));
+    }
+    Ok(ExitCode::SUCCESS)
+}

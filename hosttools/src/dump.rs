@@ -1,0 +1,229 @@
+//! A dump, whatever it is kept in: which pages it has, and their bytes.
+//!
+//! # Terms
+//! - **[`Facts`]**: what the dump says about the machine as a whole.
+//! - **[`PageState`]**: what became of a page. *Excluded* was left out on purpose, *missing* should be there.
+//! - **[`PageReader`]**: reads pages; one per thread, with a cache of its own.
+//!
+//! # Flow
+//! [`open`] looks at a file's first bytes ─▶ [`JournalDump`], [`KdumpDump`] or [`ElfDump`], each a [`Dump`].
+
+mod elf;
+mod flattened;
+mod journal;
+mod kdump;
+mod memory;
+mod open;
+mod own_note;
+mod recording;
+
+pub use elf::ElfDump;
+pub use flattened::Flattened;
+pub use journal::{Assembly, JournalDump};
+pub use kdump::KdumpDump;
+pub use memory::DumpMemory;
+pub use open::{Kind, kind_of, open};
+pub(crate) use own_note::with_own_note;
+
+use ::memory::{MemoryMap, Pfn};
+use vmcore::elfcorehdr::LoadSegment;
+use vmcore::headers::Machine;
+use vmcore::notes::{CORE_NAME, NT_PRSTATUS, Note, Notes, find_vmcoreinfo};
+use vmcore::prstatus::PrStatus;
+use vmcore::vmcoreinfo::VmcoreInfo;
+
+use crate::Error;
+
+/// What a dump says about the machine as a whole.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The architecture.
+    pub machine: Machine,
+    /// Pages have `1 << page_shift` bytes.
+    pub page_shift: u32,
+    /// `struct new_utsname` of the crashed kernel; zeros where unknown.
+    pub utsname: [u8; wire::UTSNAME_BYTES],
+    /// Seconds since 1970 when the kernel crashed; 0 if unknown.
+    pub crash_time: u64,
+    /// makedumpfile's dump level.
+    pub dump_level: u8,
+    /// The PT_LOADs as the crashed kernel had them; their `p_offset` is of no use here.
+    pub segments: Vec<LoadSegment>,
+    /// RAM, by the segments.
+    pub map: MemoryMap,
+    /// The notes: NT_PRSTATUS of each CPU that saved its registers, then VMCOREINFO.
+    pub notes: Vec<u8>,
+    /// Whether all is there that the dump was to have.
+    pub is_complete: bool,
+}
+
+impl Facts {
+    /// Bytes of a page.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        1_usize.checked_shl(self.page_shift).unwrap_or(1)
+    }
+
+    /// One of the strings of `struct new_utsname`, printable ASCII only: 1 nodename, 2 release, 3 version, 4 machine.
+    #[must_use]
+    pub fn uts(&self, index: usize) -> &str {
+        let field = self.utsname.chunks(65).nth(index).unwrap_or_default();
+        let length = field.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(field.len());
+        field.get(..length).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+
+    /// VMCOREINFO's text.
+    #[must_use]
+    pub fn vmcoreinfo(&self) -> VmcoreInfo<'_> {
+        VmcoreInfo::new(find_vmcoreinfo(&self.notes).unwrap_or_default())
+    }
+
+    /// The registers each CPU saved, in the notes' order.
+    pub fn registers(&self) -> impl Iterator<Item = PrStatus> {
+        let is_registers = |note: &Note<'_>| note.name == CORE_NAME && note.n_type == NT_PRSTATUS;
+        Notes::new(&self.notes)
+            .filter(is_registers)
+            .filter_map(|note| PrStatus::parse(self.machine, note.desc))
+    }
+
+    /// One past the highest frame with RAM in it.
+    #[must_use]
+    pub fn max_mapnr(&self) -> u64 {
+        self.map.max_pfn(self.page_shift).map_or(0, |pfn| pfn.0.saturating_add(1))
+    }
+
+    /// Frames with RAM in them: runs of first frame and number, ascending, none twice.
+    #[must_use]
+    pub fn ram_runs(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for range in self.map.ranges() {
+            let mut first = range.start.pfn(self.page_shift).0;
+            let last = range.end.0.saturating_sub(1) >> self.page_shift.min(63);
+            if let Some((before, pages)) = runs.last_mut() {
+                // Two ranges may meet inside a page.
+                first = first.max(before.saturating_add(*pages));
+                if first == before.saturating_add(*pages) {
+                    *pages += last.saturating_add(1).saturating_sub(first);
+                    continue;
+                }
+            }
+            runs.push((first, last.saturating_add(1).saturating_sub(first)));
+        }
+        runs.retain(|&(_, pages)| pages > 0);
+        runs
+    }
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Its bytes are in the dump.
+    Data,
+    /// Every 64-bit word of it is this one.
+    Filled(u64),
+    /// It could not be read when the dump was made; the numbers are those of `memory::ReadFaultKind`.
+    Hole(u8),
+    /// It should be in the dump, and is not.
+    Missing,
+    /// It was left out on purpose, or is no RAM.
+    Excluded,
+}
+
+impl PageState {
+    /// Whether the dump has the page's bytes.
+    #[must_use]
+    pub fn is_present(self) -> bool {
+        matches!(self, Self::Data | Self::Filled(_))
+    }
+}
+
+/// Neighbouring pages of which the same became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// First frame.
+    pub first: u64,
+    /// At least one.
+    pub pages: u64,
+    /// What became of them.
+    pub state: PageState,
+}
+
+/// A dump that can be read.
+pub trait Dump: Send + Sync {
+    /// What it says about the machine as a whole.
+    fn facts(&self) -> &Facts;
+
+    /// What became of page `pfn`, and of at least how many pages from it on (not 0) the same did.
+    ///
+    /// # Errors
+    /// If the dump itself cannot be read.
+    fn state_at(&self, pfn: u64) -> Result<(PageState, u64), Error>;
+
+    /// A reader of pages.
+    fn reader(&self) -> Box<dyn PageReader + '_>;
+}
+
+/// Reads the pages of a dump.
+pub trait PageReader: Send {
+    /// Fills `page` (a page's size) with the bytes of page `pfn`, whose state is [`PageState::Data`]. Where only a part
+    /// of it is RAM, the rest is zero.
+    ///
+    /// # Errors
+    /// If it is not in the dump, or is damaged.
+    fn read(&mut self, pfn: u64, page: &mut [u8]) -> Result<(), Error>;
+}
+
+/// All pages of RAM as runs, ascending; neighbouring runs differ in their state.
+///
+/// # Errors
+/// If the dump itself cannot be read.
+pub fn runs(dump: &dyn Dump) -> Result<Vec<Run>, Error> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (first, pages) in dump.facts().ram_runs() {
+        let end = first.saturating_add(pages);
+        let mut at = first;
+        while at < end {
+            let (state, same) = dump.state_at(at)?;
+            let pages = same.clamp(1, end - at);
+            match runs.last_mut() {
+                Some(last) if last.state == state && last.first + last.pages == at => last.pages += pages,
+                _ => runs.push(Run { first: at, pages, state }),
+            }
+            at += pages;
+        }
+    }
+    Ok(runs)
+}
+
+/// Fills a page with one word.
+pub(crate) fn fill(page: &mut [u8], word: u64) {
+    for (byte, from) in page.iter_mut().zip(word.to_le_bytes().into_iter().cycle()) {
+        *byte = from;
+    }
+}
+
+/// Segments for a dump whose elfcorehdr is not known: one for each run of pages.
+pub(crate) fn segments_of_runs(runs: impl Iterator<Item = (u64, u64)>, page_shift: u32) -> Vec<LoadSegment> {
+    runs.filter_map(|(first, pages)| {
+        let start = Pfn(first).start(page_shift)?.0;
+        let bytes = pages.checked_shl(page_shift)?;
+        // No virtual address is known: the kernel writes the same for memory it has not mapped.
+        Some(LoadSegment {
+            p_vaddr: u64::MAX,
+            p_paddr: start,
+            p_offset: start,
+            p_filesz: bytes,
+            p_memsz: bytes,
+        })
+    })
+    .collect()
+}
+
+/// The map of segments that are read where they are: here `p_offset` is of a file, or of memory no longer there.
+pub(crate) fn map_of(segments: &[LoadSegment]) -> MemoryMap {
+    let in_place: Vec<_> = segments
+        .iter()
+        .map(|segment| LoadSegment { p_offset: segment.p_paddr, p_filesz: segment.p_memsz, ..*segment })
+        .collect();
+    MemoryMap::from_segments(&in_place).0
+}

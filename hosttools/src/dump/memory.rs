@@ -1,0 +1,71 @@
+//! A dump as the crashed machine's physical memory.
+
+use std::cell::RefCell;
+
+use ::memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+
+use super::{Dump, PageReader, PageState, fill};
+
+/// Physical memory of the machine a dump was made of. Keeps the page it read last.
+pub struct DumpMemory<'a> {
+    dump: &'a dyn Dump,
+    last: RefCell<Last<'a>>,
+}
+
+struct Last<'a> {
+    reader: Box<dyn PageReader + 'a>,
+    pfn: Option<u64>,
+    page: Vec<u8>,
+}
+
+impl<'a> DumpMemory<'a> {
+    /// The memory that `dump` holds.
+    #[must_use]
+    pub fn new(dump: &'a dyn Dump) -> Self {
+        let page = vec![0; dump.facts().page_bytes()];
+        Self { dump, last: RefCell::new(Last { reader: dump.reader(), pfn: None, page }) }
+    }
+
+    fn load(&self, last: &mut Last<'a>, pfn: u64) -> Result<(), ReadFaultKind> {
+        if last.pfn == Some(pfn) {
+            return Ok(());
+        }
+        last.pfn = None;
+        let (state, _) = self.dump.state_at(pfn).map_err(|_| ReadFaultKind::NotInDump)?;
+        match state {
+            PageState::Data => last.reader.read(pfn, &mut last.page).map_err(|_| ReadFaultKind::NotInDump)?,
+            PageState::Filled(word) => fill(&mut last.page, word),
+            PageState::Hole(3) => return Err(ReadFaultKind::MachineCheck),
+            PageState::Hole(2) => return Err(ReadFaultKind::Access),
+            PageState::Hole(_) | PageState::Missing | PageState::Excluded => {
+                return Err(ReadFaultKind::NotInDump);
+            }
+        }
+        last.pfn = Some(pfn);
+        Ok(())
+    }
+}
+
+impl PhysMemory for DumpMemory<'_> {
+    fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        let facts = self.dump.facts();
+        let mut last = self.last.borrow_mut();
+        let mut at = pa;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let fault = |kind| ReadFault { pa: at, kind };
+            if !facts.map.contains(at) {
+                return Err(fault(ReadFaultKind::NotRam));
+            }
+            self.load(&mut last, at.pfn(facts.page_shift).0).map_err(fault)?;
+            let in_page = usize::try_from(at.0 % facts.page_bytes() as u64).unwrap_or(0);
+            let from = last.page.get(in_page..).unwrap_or_default();
+            let count = from.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(from.get(..count).unwrap_or_default());
+            at = at.checked_add(count as u64).ok_or_else(|| fault(ReadFaultKind::NotRam))?;
+            rest = later;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! The directory of a dump: `HOST-DATE`, as kdump names it.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use wire::SessionHeader;
+
+use crate::Error;
+
+/// Directories of the same machine and second looked at for a free name.
+const MAX_SAME: u32 = 1000;
+
+/// Makes the directory of a dump in `parent`, mode 0700. Made by one receiver, it is nobody else's.
+pub(super) fn create(parent: &Path, header: &SessionHeader) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(parent).map_err(Error::io("create directory", parent))?;
+    let name = format!("{}-{}", host(header.uts(1)), date(header.crash_time));
+    for attempt in 1..=MAX_SAME {
+        let name = if attempt == 1 { name.clone() } else { format!("{name}-{attempt}") };
+        let path = parent.join(name);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create directory", &path)(error)),
+        }
+    }
+    let error = io::Error::from(io::ErrorKind::AlreadyExists);
+    Err(Error::io("create directory", parent.join(name))(error))
+}
+
+/// The node's name as part of a file name.
+fn host(nodename: &str) -> String {
+    let is_safe = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    let name: String =
+        nodename.chars().map(|character| if is_safe(character) { character } else { '_' }).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}
+
+/// The time of the crash, UTC; the time now if it is not known.
+fn date(crash_time: u64) -> String {
+    let crash = i64::try_from(crash_time).ok().filter(|&time| time > 0);
+    let time = crash.and_then(|time| Timestamp::from_second(time).ok()).unwrap_or_else(Timestamp::now);
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_file_names() {
+        assert_eq!(host("board-7.lab_1"), "board-7.lab_1");
+        assert_eq!(host("../../etc"), "_.._etc");
+        assert_eq!(host("-rf a/b"), "rf_a_b");
+        assert_eq!(host("..."), "unknown");
+        assert_eq!(host(""), "unknown");
+        assert_eq!(date(1_700_000_000), "20231114T221320Z");
+    }
+
+    #[test]
+    fn a_second_dump_of_the_same_second_has_its_own_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut utsname = [0; wire::UTSNAME_BYTES];
+        utsname[65..70].copy_from_slice(b"board");
+        let header = SessionHeader {
+            e_machine: 62,
+            page_shift: 12,
+            dump_level: 0,
+            crash_time: 1,
+            ram_pages: 1,
+            utsname,
+        };
+        let first = create(parent.path(), &header).unwrap();
+        let second = create(parent.path(), &header).unwrap();
+        assert_eq!(first.file_name().unwrap(), "board-19700101T000001Z");
+        assert_eq!(second.file_name().unwrap(), "board-19700101T000001Z-2");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&first.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,118 @@
+//! Writing a dump as a vmcore.
+//!
+//! # Flow
+//! [`dump::runs`] ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
+//! [`Sink`]. Headers are written last: what they say is known only then, and a file without them is no dump.
+
+mod batches;
+mod compress;
+mod elf;
+mod kdump;
+mod sink;
+
+use std::io::Write;
+use std::path::Path;
+
+pub use compress::Compression;
+use sink::{FileSink, FlattenedSink, Sink};
+
+use crate::Error;
+use crate::dump::{self, Dump, Run};
+use crate::file::NewFile;
+
+/// The format of a vmcore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// makedumpfile's kdump-compressed format.
+    #[default]
+    Kdump,
+    /// An ELF core.
+    Elf,
+    /// Kdump-compressed, flattened: can be written to a pipe.
+    Flattened,
+}
+
+/// How to write a vmcore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The format.
+    pub format: Format,
+    /// How its pages are compressed; an ELF core's are not.
+    pub compression: Compression,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Pages with their bytes.
+    pub pages: u64,
+    /// Pages that belong into the dump and could not be had.
+    pub lost: u64,
+}
+
+impl Written {
+    /// Whether nothing is lacking.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lost == 0
+    }
+}
+
+/// Told how far the writing is: pages done, and pages in all.
+pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Writes `dump` to a file that gets its name `path` when it is whole.
+///
+/// # Errors
+/// [`Error`], if it cannot be written, or the dump cannot be read.
+pub fn to_file(
+    dump: &dyn Dump,
+    path: &Path,
+    options: Options,
+    progress: &mut Progress<'_>,
+) -> Result<Written, Error> {
+    let new = NewFile::create(path)?;
+    let written = match options.format {
+        Format::Flattened => flattened(dump, new.file(), path, options.compression, progress)?,
+        Format::Kdump | Format::Elf => {
+            let mut sink = FileSink::new(new.file(), path);
+            to_sink(dump, &mut sink, options, progress)?
+        }
+    };
+    new.finish()?;
+    Ok(written)
+}
+
+/// Writes `dump` flattened to `out`, which errors call `path`; it need not be able to seek.
+///
+/// # Errors
+/// [`Error`], if it cannot be written, or the dump cannot be read.
+pub fn flattened(
+    dump: &dyn Dump,
+    out: impl Write,
+    path: &Path,
+    compression: Compression,
+    progress: &mut Progress<'_>,
+) -> Result<Written, Error> {
+    let mut sink = FlattenedSink::new(out, path)?;
+    let options = Options { format: Format::Flattened, compression };
+    to_sink(dump, &mut sink, options, progress)
+}
+
+fn to_sink(
+    dump: &dyn Dump,
+    sink: &mut dyn Sink,
+    options: Options,
+    progress: &mut Progress<'_>,
+) -> Result<Written, Error> {
+    let runs = dump::runs(dump)?;
+    match options.format {
+        Format::Elf => elf::write(dump, &runs, sink, progress),
+        Format::Kdump | Format::Flattened => kdump::write(dump, &runs, sink, options.compression, progress),
+    }
+}
+
+/// Pages of `runs` whose bytes the dump has.
+fn present_pages(runs: &[Run]) -> u64 {
+    runs.iter().filter(|run| run.state.is_present()).map(|run| run.pages).sum()
+}

@@ -1,0 +1,207 @@
+//! An ELF core.
+//!
+//! Pages that the dump does not have lie in no PT_LOAD, so that reading them is an error instead of zeros. PT_LOADs of
+//! the crashed kernel that overlap (its image lies in RAM) share the bytes in the file.
+
+use vmcore::elfcore::{INCOMPLETE, NewElfCore, data_offset};
+use vmcore::elfcorehdr::LoadSegment;
+use vmcore::headers::{Class, Machine};
+
+use super::sink::Sink;
+use super::{Progress, Written, present_pages};
+use crate::Error;
+use crate::dump::{Dump, Facts, PageReader, PageState, Run, fill, with_own_note};
+use crate::pipeline;
+
+/// Bytes read at once by a worker.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Physical memory that the dump has without a gap, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    start: u64,
+    end: u64,
+    /// From the start of the data.
+    offset: u64,
+}
+
+/// Writes `dump`, whose pages are `runs`.
+pub(super) fn write(
+    dump: &dyn Dump,
+    runs: &[Run],
+    sink: &mut dyn Sink,
+    progress: &mut Progress<'_>,
+) -> Result<Written, Error> {
+    let facts = dump.facts();
+    let unwritable = |what: String| Error::Unwritable { format: "an ELF core", what };
+    let notes = with_own_note(facts).map_err(|error| unwritable(error.to_string()))?;
+    let stretches = stretches(facts, runs);
+    let data_bytes = stretches.last().map_or(0, |last| last.offset + (last.end - last.start));
+    let mut loads = loads(&facts.segments, &stretches);
+    let page_bytes = facts.page_bytes() as u64;
+    // 64 bytes for every header are enough in either class.
+    let head_bytes = (loads.len() as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
+    let class = class(facts, head_bytes.saturating_add(data_bytes));
+    let base = data_offset(class, loads.len(), notes.len()).next_multiple_of(page_bytes);
+    loads.iter_mut().for_each(|load| load.p_offset += base);
+
+    let lost = runs
+        .iter()
+        .filter(|run| matches!(run.state, PageState::Missing | PageState::Hole(_)))
+        .map(|run| run.pages)
+        .sum();
+    let total = present_pages(runs);
+    let mut done = 0;
+    let new_reader = || {
+        let mut reader = Reader { dump, pages: dump.reader(), page: vec![0; facts.page_bytes()] };
+        move |piece: Stretch| reader.read(&piece).map(|bytes| (piece, bytes))
+    };
+    pipeline::in_order(pieces(&stretches), new_reader, |read: Result<(Stretch, Vec<u8>), Error>| {
+        let (piece, bytes) = read?;
+        write_sparsely(base + piece.offset, &bytes, facts.page_bytes(), sink)?;
+        done += (bytes.len() as u64).div_ceil(page_bytes);
+        progress(done.min(total), total);
+        Ok(())
+    })?;
+
+    let e_flags = if facts.is_complete && lost == 0 { 0 } else { INCOMPLETE };
+    let head = NewElfCore { class, machine: facts.machine, e_flags, notes: &notes, loads: &loads }
+        .encode()
+        .map_err(|error| unwritable(error.to_string()))?;
+    sink.write_at(0, &head)?;
+    sink.finish(base + data_bytes)?;
+    Ok(Written { pages: total, lost })
+}
+
+/// ELFCLASS32 where the machine and the file's size have room in it: a 32-bit machine's tools expect it.
+fn class(facts: &Facts, file_bytes: u64) -> Class {
+    let fits = |load: &LoadSegment| {
+        u32::try_from(load.p_vaddr).is_ok()
+            && load.p_paddr.checked_add(load.p_memsz).is_some_and(|end| u32::try_from(end).is_ok())
+    };
+    let is_small = facts.segments.iter().all(fits) && u32::try_from(file_bytes).is_ok();
+    if facts.machine == Machine::Arm && is_small { Class::ELF32 } else { Class::ELF64 }
+}
+
+/// The bytes of RAM in the pages that the dump has. Each lies in the file at the same place of a page as in memory.
+fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
+    let page_bytes = facts.page_bytes() as u64;
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut next_offset = 0;
+    let mut ranges = facts.map.ranges().iter().peekable();
+    for run in runs.iter().filter(|run| run.state.is_present()) {
+        let run_start = run.first.saturating_mul(page_bytes);
+        let run_end = run_start.saturating_add(run.pages.saturating_mul(page_bytes));
+        while let Some(range) = ranges.peek() {
+            let (start, end) = (range.start.0.max(run_start), range.end.0.min(run_end));
+            if start < end {
+                match stretches.last_mut() {
+                    Some(last) if last.end == start => last.end = end,
+                    _ => {
+                        let offset = next_offset + (start % page_bytes);
+                        stretches.push(Stretch { start, end, offset });
+                    }
+                }
+                if let Some(last) = stretches.last() {
+                    next_offset = (last.offset + (last.end - last.start)).next_multiple_of(page_bytes);
+                }
+            }
+            if range.end.0 > run_end {
+                break; // It goes on behind this run.
+            }
+            ranges.next();
+        }
+    }
+    stretches
+}
+
+/// The PT_LOADs: each of the crashed kernel's, as far as the dump has its bytes.
+fn loads(segments: &[LoadSegment], stretches: &[Stretch]) -> Vec<LoadSegment> {
+    let mut loads = Vec::new();
+    for segment in segments {
+        let segment_end = segment.p_paddr.saturating_add(segment.p_memsz);
+        let from = stretches.partition_point(|stretch| stretch.end <= segment.p_paddr);
+        for stretch in stretches.get(from..).unwrap_or_default() {
+            let (start, end) = (stretch.start.max(segment.p_paddr), stretch.end.min(segment_end));
+            if start >= end {
+                break;
+            }
+            // All ones: the kernel has not mapped it.
+            let p_vaddr = match segment.p_vaddr {
+                u64::MAX => u64::MAX,
+                start_va => start_va.saturating_add(start - segment.p_paddr),
+            };
+            loads.push(LoadSegment {
+                p_vaddr,
+                p_paddr: start,
+                p_offset: stretch.offset + (start - stretch.start),
+                p_filesz: end - start,
+                p_memsz: end - start,
+            });
+        }
+    }
+    loads
+}
+
+/// Cuts stretches in pieces for workers.
+fn pieces(stretches: &[Stretch]) -> impl Iterator<Item = Stretch> {
+    stretches.iter().flat_map(|stretch| {
+        let mut rest = *stretch;
+        std::iter::from_fn(move || {
+            // Cut where memory's addresses are round, so that no page is read twice.
+            let cut = (rest.start / PIECE_BYTES + 1).saturating_mul(PIECE_BYTES).min(rest.end);
+            let piece = Stretch { end: cut, ..rest };
+            rest = Stretch { start: cut, offset: rest.offset + (cut - rest.start), ..rest };
+            (piece.start < piece.end).then_some(piece)
+        })
+    })
+}
+
+/// What a worker thread reads with.
+struct Reader<'a> {
+    dump: &'a dyn Dump,
+    pages: Box<dyn PageReader + 'a>,
+    page: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, piece: &Stretch) -> Result<Vec<u8>, Error> {
+        let page_bytes = self.page.len() as u64;
+        let mut bytes = Vec::with_capacity(usize::try_from(piece.end - piece.start).unwrap_or(0));
+        let mut at = piece.start;
+        while at < piece.end {
+            let pfn = at / page_bytes;
+            match self.dump.state_at(pfn)?.0 {
+                PageState::Filled(word) => fill(&mut self.page, word),
+                _ => self.pages.read(pfn, &mut self.page)?,
+            }
+            let from = usize::try_from(at % page_bytes).unwrap_or(0);
+            let end = (pfn + 1).saturating_mul(page_bytes).min(piece.end);
+            let count = usize::try_from(end - at).unwrap_or(0);
+            bytes.extend_from_slice(self.page.get(from..from + count).unwrap_or_default());
+            at = end;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Writes `bytes` but for pages of zeros, which become holes of the file.
+fn write_sparsely(offset: u64, bytes: &[u8], page_bytes: usize, sink: &mut dyn Sink) -> Result<(), Error> {
+    let is_zero = |page: &[u8]| page.iter().all(|&byte| byte == 0);
+    let mut pages = bytes.chunks(page_bytes).peekable();
+    let mut at = 0;
+    while let Some(first) = pages.next() {
+        let zero = is_zero(first);
+        let mut end = at + first.len();
+        while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
+            end += page.len();
+        }
+        if zero {
+            sink.zeros_at(offset + at as u64, (end - at) as u64)?;
+        } else {
+            sink.write_at(offset + at as u64, bytes.get(at..end).unwrap_or_default())?;
+        }
+        at = end;
+    }
+    Ok(())
+}
