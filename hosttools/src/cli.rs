@@ -1,6 +1,7 @@
 //! Arguments, and what they lead to.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rcapture::info::Info;
 use rcapture::recv::{Line, Source};
 use rcapture::{dump, recv, write};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -38,6 +41,16 @@ enum Command {
     Recv(Recv),
     /// Convert a dump, journal or recording of a line to another format
     Convert(Convert),
+    /// Tell what a dump, journal or recording holds
+    Info(Input),
+    /// Print the kernel log of a dump, journal or recording
+    Log(Input),
+}
+
+#[derive(Args)]
+struct Input {
+    /// vmcore, journal or recording
+    input: PathBuf,
 }
 
 #[derive(Args)]
@@ -183,7 +196,29 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Recv(arguments) => receive(arguments),
         Command::Convert(arguments) => convert(&arguments),
+        Command::Info(arguments) => info(&arguments.input),
+        Command::Log(arguments) => log(&arguments.input),
     }
+}
+
+fn info(input: &Path) -> anyhow::Result<ExitCode> {
+    let dump = dump::open(input)?;
+    write!(std::io::stdout().lock(), "{}", Info::of(&*dump)?)?;
+    Ok(exit_code(dump.facts().is_complete))
+}
+
+fn log(input: &Path) -> anyhow::Result<ExitCode> {
+    let dump = dump::open(input)?;
+    let records = rcapture::log::write(&*dump, &mut std::io::stdout().lock())
+        .with_context(|| format!("read the kernel log: {}", input.display()))?;
+    if records.lost != 0 {
+        eprintln!("rcapture: {} records of the log are not in the dump", records.lost);
+    }
+    Ok(exit_code(records.lost == 0))
+}
+
+fn exit_code(is_complete: bool) -> ExitCode {
+    if is_complete { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) }
 }
 
 fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
@@ -211,7 +246,7 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
         eprintln!("rcapture: all that came is in {}", outcome.directory.join("journal").display());
     }
     println!("crash vmlinux {}", outcome.directory.join("vmcore").display());
-    Ok(if outcome.is_complete { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
+    Ok(exit_code(outcome.is_complete))
 }
 
 fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {

@@ -17,8 +17,10 @@ pub mod dump;
 mod error;
 pub mod file;
 pub mod index;
+pub mod info;
 
 pub mod journal;
+pub mod log;
 
 pub mod pipeline;
 pub mod recv;

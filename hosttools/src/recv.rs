@@ -409,6 +409,3 @@ impl<'a> State<'a> {
         self.session
     }
 }
-
-/// Writes the kernel's log as text, if it can be found in the dump.
-fn write_log(_dump: &dyn crate::dump::Dump, _path: &Path) {}

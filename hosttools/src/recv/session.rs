@@ -13,9 +13,10 @@ use super::progress::Received;
 use super::{Options, Outcome, directory};
 use crate::Error;
 use crate::dump::{Assembly, Dump, JournalDump};
-use crate::file::create_new;
+use crate::file::{NewFile, create_new};
 use crate::index::Summary;
 use crate::journal::Writer;
+use crate::log::{self, KernelLogError};
 use crate::write;
 
 /// What has been received is on disk after this time.
@@ -137,7 +138,7 @@ impl Session {
         let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
         let dump = JournalDump::received(&journal_path, reader, assembly)?;
         let written = write::to_file(&dump, &directory.join("vmcore"), options.write, &mut |_, _| {})?;
-        super::write_log(&dump, &directory.join("vmcore-dmesg.txt"));
+        let log = write_log(&dump, &directory.join("vmcore-dmesg.txt"));
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;
         }
@@ -154,6 +155,9 @@ impl Session {
                 dump.facts().map.pages(dump.facts().page_shift).count()
             );
         }
+        if let Err(error) = log {
+            summary += &format!("; no kernel log: {error}");
+        }
         if bad_blocks != 0 {
             summary += &format!("; {bad_blocks} blocks are not understood by this version");
         }
@@ -162,6 +166,16 @@ impl Session {
         }
         Ok(Outcome { directory, is_complete, summary })
     }
+}
+
+/// Writes the kernel log beside the vmcore. A dump without one is a dump nevertheless.
+fn write_log(dump: &JournalDump, path: &Path) -> Result<(), KernelLogError> {
+    let mut text = Vec::new();
+    log::write(dump, &mut text)?;
+    let new = NewFile::create(path).map_err(io::Error::other)?;
+    new.file().write_all(&text)?;
+    new.finish().map_err(io::Error::other)?;
+    Ok(())
 }
 
 /// Puts the journal on disk at most [`SYNC_EVERY`] after it was written to, without keeping the line waiting.

@@ -1,0 +1,225 @@
+//! The command as a user meets it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rcapture::dump;
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Memory, pages_of};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn rcapture(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rcapture"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    rcapture(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn wait(mut child: Child) -> Output {
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > DEADLINE {
+            child.kill().unwrap();
+            panic!("rcapture did not end: {}", stderr(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The only dump directory in `parent`.
+fn dump_directory(parent: &Path) -> PathBuf {
+    let all: Vec<PathBuf> = std::fs::read_dir(parent)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0].clone()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_dump_over_a_socket_that_comes_late_ends_with_status_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("line");
+    let out = directory.path().join("crash");
+    let child =
+        rcapture(&["recv", "--unix", text(&socket), "-o", text(&out), "--wait", "30"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (mut line, _) = listener.accept().unwrap();
+    let memory = Memory::new();
+    line.write_all(&memory.line()).unwrap();
+    // The line stays open: the end in the session is what counts.
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let vmcore = dump_directory(&out).join("vmcore");
+    let told = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(told.ends_with(&format!("crash vmlinux {}\n", vmcore.display())), "{told}");
+    assert_eq!(pages_of(&*dump::open(&vmcore).unwrap()), memory.pages());
+    // And nothing was written to the line.
+    let mut heard = Vec::new();
+    line.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"");
+}
+
+#[test]
+fn a_stopped_receiver_leaves_a_usable_vmcore_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("line");
+    let out = directory.path().join("crash");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let child = rcapture(&["recv", "--unix", text(&socket), "-o", text(&out)]).spawn().unwrap();
+    let (mut line, _) = listener.accept().unwrap();
+    let memory = Memory::new();
+    let bytes = memory.line();
+    line.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    let started = Instant::now();
+    while !out.exists()
+        || dump_directory(&out).join("journal").metadata().map_or(0, |journal| journal.len()) < 100_000
+    {
+        assert!(started.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let dump_directory = dump_directory(&out);
+    assert!(dump_directory.join("journal").exists());
+    let dump = dump::open(&dump_directory.join("vmcore")).unwrap();
+    assert!(!dump.facts().is_complete);
+    for (pfn, page) in pages_of(&*dump).into_iter().filter(|(_, page)| page.is_some()) {
+        assert!(page == memory.pages()[&pfn], "page {pfn:#x}");
+    }
+    let output = run(&["info", text(&dump_directory.join("journal"))]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("complete      no"));
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_nothing_that_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("line.raw");
+    let memory = Memory::new();
+    std::fs::write(&recording, memory.line()).unwrap();
+    // Files may have 200 blocks of 512 bytes.
+    let script = "ulimit -f 200; exec \"$0\" recv --stdin -o \"$1\" <\"$2\"";
+    let out = directory.path().join("crash");
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_rcapture"), text(&out), text(&recording)])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let errors = stderr(&output);
+    assert!(errors.lines().last().unwrap().starts_with("rcapture: write journal: "), "{errors}");
+    let journal = dump::open(&dump_directory(&out).join("journal")).unwrap();
+    let pages = pages_of(&*journal);
+    assert!(pages.values().flatten().count() > 10);
+    for (pfn, page) in pages.into_iter().filter(|(_, page)| page.is_some()) {
+        assert!(page == memory.pages()[&pfn], "page {pfn:#x}");
+    }
+}
+
+#[test]
+fn a_recording_is_converted_to_a_pipe_and_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("line.raw");
+    let memory = Memory::new();
+    std::fs::write(&recording, memory.line()).unwrap();
+    let output =
+        run(&["convert", text(&recording), "-o", "-", "--format", "flattened", "--compress", "zstd"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let flattened = directory.path().join("flattened");
+    std::fs::write(&flattened, &output.stdout).unwrap();
+    assert_eq!(pages_of(&*dump::open(&flattened).unwrap()), memory.pages());
+    let output = run(&["info", text(&flattened)]);
+    let info = String::from_utf8(output.stdout).unwrap();
+    assert!(info.contains("kernel        6.1.0-test\n"), "{info}");
+    assert!(info.contains("crashed       2023-11-14 22:13:20 UTC\n"), "{info}");
+    assert!(info.contains("0x000000001000-0x00000009fbff"), "{info}");
+}
+
+#[test]
+fn wrong_inputs_are_one_clear_line_and_wrong_usage_is_status_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let random = directory.path().join("random");
+    std::fs::write(&random, b"nothing of the kind").unwrap();
+    let out = directory.path().join("vmcore");
+    for (arguments, code, expected) in [
+        (&["convert", text(&random), "-o", text(&out)][..], 1, "neither an ELF core"),
+        (&["info", "/nonexistent"], 1, "rcapture: open: /nonexistent: No such file"),
+        (&["recv", "--unix", "/nonexistent", "--wait", "0"], 1, "rcapture: connect to: /nonexistent: "),
+        (&["recv", "--serial", "/dev/null"], 1, "rcapture: set up serial port: /dev/null: "),
+        (&["recv", "--stdin"], 1, "no rcapture session in 0 bytes"),
+        (&["convert", text(&random), "-o", "-"], 1, "only `--format flattened`"),
+        (&["recv"], 2, "required"),
+        (&["recv", "--serial", "/dev/ttyS0,fast"], 2, "no speed"),
+        (&["frobnicate"], 2, "unrecognized subcommand"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+        if code == 1 {
+            assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+        }
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn help_shows_examples() {
+    for arguments in [&["--help"][..], &["recv", "--help"], &["convert", "--help"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_terminal_is_raw_while_receiving_and_itself_again_afterwards() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+    let canonical = || tcgetattr(&controller).unwrap().local_modes.contains(LocalModes::ICANON);
+    // Kept open: a pty without a slave forgets its settings.
+    let _slave = std::fs::OpenOptions::new().read(true).write(true).open(&name).unwrap();
+    assert!(canonical());
+
+    let directory = tempfile::tempdir().unwrap();
+    let serial = format!("{name},115200");
+    let child = rcapture(&["recv", "--serial", &serial, "-o", text(directory.path())]).spawn().unwrap();
+    let started = Instant::now();
+    while canonical() {
+        assert!(started.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let memory = Memory::new();
+    std::fs::File::from(controller.try_clone().unwrap()).write_all(&memory.line()).unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(canonical());
+    let vmcore = dump_directory(directory.path()).join("vmcore");
+    assert_eq!(pages_of(&*dump::open(&vmcore).unwrap()), memory.pages());
+}
