@@ -15,11 +15,13 @@
 
 mod crash;
 mod dump;
+mod host;
 pub mod seeds;
 mod slice_memory;
 
 pub use crash::{elfcorehdr, notes_vmcoreinfo, printk, x86_64_walk};
 pub use dump::{elfcore, flattened, kdump_header};
+pub use host::{frame_decoder, journal, kdump_reader};
 
 /// A target's name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -33,4 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("elfcore", elfcore),
     ("flattened", flattened),
     ("kdump_header", kdump_header),
+    ("journal", journal),
+    ("kdump_reader", kdump_reader),
+    ("frame_decoder", frame_decoder),
 ];

@@ -6,6 +6,10 @@ use vmcore::flattened::{RecordHead, header};
 use vmcore::kdump::{Abi, DumpHeader, Layout, PageDescriptor, SubHeader, Utsname, VERSION, status};
 use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
 
+use rcapture::dump::JournalDump;
+use rcapture::{journal, write};
+use wire::{Block, BlockHeader, Cursor, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId};
+
 use crate::crash::LOG_VA;
 
 /// An input: target, name of its file, bytes.
@@ -53,6 +57,19 @@ pub fn seeds() -> Vec<Seed> {
     {
         add("kdump_header", name, kdump(abi, machine));
     }
+    let (line, journal) = session();
+    add("frame_decoder", "session", line);
+    for (name, options) in [
+        ("zlib", write::Options { format: write::Format::Kdump, compression: write::Compression::Zlib }),
+        (
+            "stored",
+            write::Options { format: write::Format::Flattened, compression: write::Compression::None },
+        ),
+        ("elf", write::Options { format: write::Format::Elf, compression: write::Compression::None }),
+    ] {
+        add("kdump_reader", name, vmcore(&journal, options));
+    }
+    add("journal", "session", journal);
     add("flattened", "two_records", flattened());
     add("printk", "ring_buffer_64", ring_buffer(8));
     add("printk", "ring_buffer_32", ring_buffer(4));
@@ -63,6 +80,98 @@ pub fn seeds() -> Vec<Seed> {
         }
     }
     seeds
+}
+
+/// A small session: as it goes over a line, and its journal.
+fn session() -> (Vec<u8>, Vec<u8>) {
+    let load = |p_paddr, bytes| LoadSegment {
+        p_paddr,
+        p_offset: p_paddr,
+        p_filesz: bytes,
+        p_memsz: bytes,
+        p_vaddr: p_paddr,
+    };
+    let loads = [load(0x1000, 0x3c00), load(0x8000, 0x3000)];
+    let new =
+        NewElfCore { class: Class::ELF64, machine: Machine::X86_64, e_flags: 0, notes: &[], loads: &loads };
+    let mut elfcorehdr = new.encode().expect("small");
+    elfcorehdr.truncate(64 + 3 * 56);
+    let notes = notes();
+    let page: Vec<u8> = (0..4096_u32).flat_map(|n| u8::try_from(n % 7)).collect();
+    let whole = |bytes: &[u8]| u32::try_from(bytes.len()).expect("small");
+    let mut raw = Vec::new();
+    let mut end = SessionEnd { blocks: 1, ..SessionEnd::default() };
+    for record in [
+        Record::Meta { kind: MetaKind::Elfcorehdr, offset: 0, total: whole(&elfcorehdr), bytes: &elfcorehdr },
+        Record::Meta { kind: MetaKind::Notes, offset: 0, total: whole(&notes), bytes: &notes },
+        Record::Fill { pfn: 1, pages: 2, word: 0 },
+        Record::Page { pfn: 3, bytes: &page },
+        Record::Bytes { pa: 0x4000, bytes: &page[..0xc00] },
+        Record::Fill { pfn: 8, pages: 1, word: 0xcccc },
+        Record::Hole { pfn: 9, pages: 2, reason: 3 },
+    ] {
+        let start = raw.len();
+        record.encode(&mut raw);
+        end.count(&record, &raw[start..]);
+    }
+    let header = BlockHeader {
+        start: Cursor::START,
+        end: Cursor { pass: 2, position: 11 },
+        codec: codec::CodecId::Deflate,
+        raw_bytes: whole(&raw),
+    };
+    let mut encoded = header.encode().to_vec();
+    let mut encoder = header.codec.encoder();
+    encoded.reserve(codec::max_encoded_bytes(raw.len()));
+    encoder.begin();
+    encoder.write(&raw, &mut encoded).and_then(|()| encoder.finish(&mut encoded)).expect("room enough");
+    assert!(Block::decode(&encoded).is_ok_and(|block| block.raw == raw));
+
+    let header = SessionHeader {
+        e_machine: 62,
+        page_shift: 12,
+        dump_level: 0,
+        crash_time: 1_763_759_526,
+        ram_pages: 7,
+        utsname: Utsname::new([b"Linux", b"node", b"6.1.0", b"#1", b"x86_64", b""]).to_bytes(),
+    };
+    let mut writer = journal::Writer::new(Vec::new()).expect("memory");
+    writer.session(SessionId(7), &header).expect("memory");
+    writer.block(0, 0, wire::generation(&encoded), &encoded).expect("memory");
+    writer.end(&end).expect("memory");
+
+    (line(&header, &encoded, &end), writer.into_inner())
+}
+
+/// A session on a line, with text around it.
+fn line(header: &SessionHeader, encoded: &[u8], end: &SessionEnd) -> Vec<u8> {
+    let mut sender = Sender::new(SessionId(7), header.clone());
+    sender.text("Kernel panic");
+    sender.push(encoded, Cursor::START, Cursor { pass: 2, position: 11 });
+    sender.end(end);
+    let mut line = b"login: ".to_vec();
+    let mut now = std::time::Duration::ZERO;
+    for _ in 0..200 {
+        let pending = sender.pending(now).to_vec();
+        line.extend_from_slice(&pending);
+        sender.advance(pending.len());
+        now += std::time::Duration::from_millis(100);
+    }
+    line
+}
+
+/// The session's dump as a file.
+fn vmcore(journal: &[u8], options: write::Options) -> Vec<u8> {
+    let dump = JournalDump::read(std::path::Path::new("seed"), std::sync::Arc::new(journal.to_vec()))
+        .expect("a journal");
+    let directory = std::env::temp_dir().join(format!("rcapture-seed-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a temporary directory");
+    // Tests ask for the seeds at the same time.
+    let path = directory.join(format!("{:?}", std::thread::current().id()));
+    write::to_file(&dump, &path, options, &mut |_, _| {}).expect("room on disk");
+    let bytes = std::fs::read(&path).expect("just written");
+    std::fs::remove_file(&path).expect("just written");
+    bytes
 }
 
 fn loads() -> Vec<LoadSegment> {

@@ -4,12 +4,12 @@
 //! - **Line**: what the crashed machine writes to: a serial port, a socket, a recording of either.
 //! - **[`journal`]**: everything a session brought, on disk as it came.
 //! - **[`dump::Dump`]**: a dump, whatever it is kept in: a journal, a recording, a vmcore of any format.
-//! - **vmcore**: what `crash`, `drgn` and `gdb` open; written by [`write`].
+//! - **vmcore**: what `crash`, `drgn` and `gdb` open; written by [`mod@write`].
 //!
 //! # Flow
-//! line ─▶ [`recv`] (`wire::Receiver` ─▶ [`journal`] + [`index`]) ─▶ [`dump`] ─▶ [`write`] ─▶ vmcore
+//! line ─▶ [`recv`] (`wire::Receiver` ─▶ [`journal`] + [`index`]) ─▶ [`dump`] ─▶ [`mod@write`] ─▶ vmcore
 //!
-//! file ─▶ [`dump::open`] ─▶ [`write`] (convert), [`info`], [`log`]
+//! file ─▶ [`dump::open`] ─▶ [`mod@write`] (convert), [`info`], [`log`]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 

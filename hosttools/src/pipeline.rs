@@ -14,7 +14,7 @@ pub fn workers() -> usize {
 }
 
 /// Hands `items` to workers made by `worker`, one per processor, and their results to `sink`, in the items' order.
-/// At most [`WAITING`] items and results per worker are held at any time.
+/// No more than a few items and results per worker are held at any time.
 ///
 /// # Errors
 /// The first of `sink`; the rest is then not worked on.

@@ -260,6 +260,8 @@ struct State<'a> {
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     another_session: bool,
+    /// Whether the console's text so far ends with a line end.
+    ends_line: bool,
     warned: bool,
     /// Frames at the last look, and when their number last changed.
     frames: u64,
@@ -276,6 +278,7 @@ impl<'a> State<'a> {
             waiting: Vec::new(),
             waiting_bytes: 0,
             another_session: false,
+            ends_line: true,
             warned: false,
             frames: 0,
             heard_at: Instant::now(),
@@ -354,6 +357,7 @@ impl<'a> State<'a> {
         if clean.is_empty() {
             return Ok(());
         }
+        self.ends_line = clean.ends_with('\n');
         self.progress.around(|| {
             let mut out = io::stdout().lock();
             // A terminal that is gone does not stop the dump.
@@ -403,7 +407,10 @@ impl<'a> State<'a> {
 
     /// The rest of the console's text, and the session.
     fn finish_text(mut self) -> Option<Session> {
-        let rest = self.console.flush();
+        let mut rest = self.console.flush();
+        if !self.ends_line {
+            rest.push('\n');
+        }
         let _ = self.show(&rest);
         self.progress.clear();
         self.session

@@ -2,7 +2,7 @@
 //!
 //! # Flow
 //! [`dump::runs`] ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
-//! [`Sink`]. Headers are written last: what they say is known only then, and a file without them is no dump.
+//! file or stream. Headers are written last: what they say is known only then, and a file without them is no dump.
 
 mod batches;
 mod compress;

@@ -111,9 +111,12 @@ impl<F: ReadAt + Send + Sync> KdumpDump<F> {
 
     /// Frames from `pfn` on whose bit is as `pfn`'s.
     fn same_bits(&self, pfn: u64) -> u64 {
+        if pfn >= self.layout.max_mapnr() {
+            return u64::MAX - pfn;
+        }
         let bit = bitmap_bit(&self.dumped, pfn);
         let uniform = if bit { 0xff } else { 0 };
-        let end = self.layout.max_mapnr().max(pfn.saturating_add(1));
+        let end = self.layout.max_mapnr();
         let mut at = pfn;
         while at < end && bitmap_bit(&self.dumped, at) == bit {
             let byte = usize::try_from(at / 8).ok().and_then(|index| self.dumped.get(index));
