@@ -111,6 +111,8 @@ fn crash_and_receive(
     let machine = Machine::builder(stock.kernel.clone(), stock.userland.clone())
         .memory_mib(args.memory)
         .capture_image(image)
+        // Memory that compresses badly says nothing here, and QEMU's serial port is slow.
+        .populate(false)
         .serial(Serial::Listen(socket.clone()))
         .start()?;
     let program = crate::workspace_root().join("target/release/rcapture");
