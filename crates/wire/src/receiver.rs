@@ -124,7 +124,8 @@ impl Receiver {
         self.state.durable = next_block;
     }
 
-    /// Blocks before `next_block` are durably stored: the sender may forget them.
+    /// Blocks before `next_block` are durably stored: the sender may forget them. Once the end is stored too, behind
+    /// all blocks, it counts as one more: then the sender is done.
     pub fn set_durable(&mut self, next_block: u32) {
         if next_block > self.state.durable {
             self.state.durable = next_block;

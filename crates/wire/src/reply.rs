@@ -32,7 +32,8 @@ pub enum Reply {
         latest: u16,
         /// Bit *i*: frame `latest − 1 − i` came.
         history: u32,
-        /// The low 16 bits of the number of the first block that is not durably stored.
+        /// The low 16 bits of the number of the first block that is not durably stored; the end counts as the block
+        /// behind the last one.
         durable: u16,
     },
     /// Where to go on: said by a receiver that just started, until a session header echoes its number.

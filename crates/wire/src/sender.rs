@@ -22,14 +22,17 @@ use crate::window::{FragmentId, Window};
 /// One-way, a receiver that was plugged in late learns within this time what it listens to.
 const HEADER_EVERY: Duration = Duration::from_secs(10);
 
-/// One-way, the end is said so often.
-const END_REPEATS: u8 = 3;
+/// One-way, the end is said so often, so that a receiver that is slow to answer has time to ask for what it missed.
+const END_REPEATS: u8 = 5;
 
 /// The longest silence of a sender, and the time between two ends.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// The shortest time after which it is asked what became of the last frames.
 const MIN_PROBE: Duration = Duration::from_millis(50);
+
+/// A receiver that says nothing for so long may have been started again.
+const RECEIVER_SILENT: Duration = Duration::from_secs(2);
 
 /// A receiver that says nothing for so long is gone; the dump goes on one-way.
 const RECEIVER_GONE: Duration = Duration::from_secs(60);
@@ -49,7 +52,8 @@ pub struct Sender {
     mode: Mode,
     end: Option<End>,
     text: Vec<u8>,
-    header_due: Option<Duration>,
+    /// When the header was sent last; `None`: it is wanted at once.
+    header_at: Option<Duration>,
     rewind: Option<Cursor>,
 
     sequence: u16,
@@ -82,7 +86,8 @@ struct End {
     due: Duration,
     /// One-way.
     repeats_left: u8,
-    is_acknowledged: bool,
+    /// The receiver has stored it durably, behind all blocks.
+    is_stored: bool,
 }
 
 /// A frame on its way.
@@ -94,7 +99,7 @@ struct Sent {
 
 enum Payload {
     Fragment(FragmentId, usize),
-    End,
+    /// What is repeated anyway.
     Other,
 }
 
@@ -110,7 +115,7 @@ impl Sender {
             mode: Mode::OneWay,
             end: None,
             text: Vec::with_capacity(MAX_TEXT_BYTES),
-            header_due: Some(Duration::ZERO),
+            header_at: None,
             rewind: None,
             sequence: 0,
             flight: VecDeque::with_capacity(MAX_FLIGHT),
@@ -179,7 +184,7 @@ impl Sender {
             payload: end.encode(),
             due: Duration::ZERO,
             repeats_left: END_REPEATS,
-            is_acknowledged: false,
+            is_stored: false,
         });
     }
 
@@ -192,12 +197,15 @@ impl Sender {
     /// Whether the session is over: nothing will follow.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        let Some(end) = &self.end else { return false };
-        self.is_idle()
-            && match self.mode {
-                Mode::OneWay => end.repeats_left == 0,
-                Mode::Answered(_) => end.is_acknowledged && self.window.is_empty(),
-            }
+        self.is_idle() && self.is_over()
+    }
+
+    /// Whether the end has been said, or stored by a receiver that answers.
+    fn is_over(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| match self.mode {
+            Mode::OneWay => end.repeats_left == 0,
+            Mode::Answered(_) => end.is_stored,
+        })
     }
 
     /// The bytes to write next; none if there is nothing to send now.
@@ -219,10 +227,10 @@ impl Sender {
         if let Mode::Answered(heard_at) = self.mode
             && now.saturating_sub(heard_at) >= RECEIVER_GONE
         {
-            self.go_one_way(now);
+            self.go_one_way();
         }
-        if self.header_due.is_some_and(|due| now >= due) {
-            self.header_due = (self.mode == Mode::OneWay).then(|| now + HEADER_EVERY);
+        if self.is_header_due(now) {
+            self.header_at = Some(now);
             let mut payload = self.run.encode().to_vec();
             payload.extend_from_slice(&self.header.encode());
             self.put(now, Body::Session(&payload), Payload::Other);
@@ -235,6 +243,19 @@ impl Sender {
         } else if !self.put_end(now) {
             self.put_keep_alive(now);
         }
+    }
+
+    fn is_header_due(&self, now: Duration) -> bool {
+        let Some(sent_at) = self.header_at else { return true };
+        let age = now.saturating_sub(sent_at);
+        !self.is_over()
+            && match self.mode {
+                Mode::OneWay => age >= HEADER_EVERY,
+                // Whoever listens now may be another one, who knows nothing and says nothing.
+                Mode::Answered(heard_at) => {
+                    age >= KEEP_ALIVE_EVERY && now.saturating_sub(heard_at) >= RECEIVER_SILENT
+                }
+            }
     }
 
     fn put_fragment(&mut self, now: Duration, id: FragmentId) {
@@ -254,13 +275,17 @@ impl Sender {
         let Some(end) = &mut self.end else { return false };
         let is_due = match self.mode {
             Mode::OneWay => end.repeats_left > 0,
-            Mode::Answered(_) => now >= end.due && !(end.is_acknowledged && self.window.is_empty()),
-        };
+            Mode::Answered(_) => !end.is_stored,
+        } && now >= end.due;
         if is_due {
+            if self.mode == Mode::OneWay {
+                // Who has not heard the header by now would not know what to do with the rest.
+                self.header_at = None;
+            }
             end.repeats_left = end.repeats_left.saturating_sub(1);
             end.due = now + KEEP_ALIVE_EVERY;
             let payload = core::mem::take(&mut end.payload);
-            self.put(now, Body::End(&payload), Payload::End);
+            self.put(now, Body::End(&payload), Payload::Other);
             if let Some(end) = &mut self.end {
                 end.payload = payload;
             }
@@ -309,15 +334,15 @@ impl Sender {
     pub fn receive(&mut self, bytes: &[u8], now: Duration) {
         for &byte in bytes {
             match self.replies.push(self.session, byte) {
-                Some(Reply::Ack { receiver, latest, history, durable }) => {
-                    if self.mode != Mode::OneWay && receiver == self.run.receiver {
-                        self.acknowledged(latest, history, durable, now);
-                    }
+                Some(Reply::Ack { receiver, latest, history, durable })
+                    if self.is_answered() && receiver == self.run.receiver =>
+                {
+                    self.acknowledged(latest, history, durable, now);
                 }
                 Some(Reply::Resume { receiver, next_block, cursor }) => {
                     self.resume(receiver, next_block, cursor, now);
                 }
-                None => {}
+                Some(Reply::Ack { .. }) | None => {}
             }
         }
     }
@@ -339,39 +364,35 @@ impl Sender {
                 self.round_trip = (self.round_trip * 7 + sample) / 8;
             }
             let came = age == 0 || (age <= ACK_HISTORY && history >> (age - 1) & 1 == 1);
-            match sent.what {
-                Payload::Fragment(id, bytes) => {
-                    self.window.set_in_flight(id, false);
-                    if came {
-                        self.window.set_received(id);
-                    }
-                    if age <= ACK_HISTORY {
-                        self.fragment_size.count(bytes, came);
-                    }
+            if let Payload::Fragment(id, bytes) = sent.what {
+                self.window.set_in_flight(id, false);
+                if came {
+                    self.window.set_received(id);
                 }
-                Payload::End => {
-                    if let Some(end) = &mut self.end {
-                        end.is_acknowledged |= came;
-                    }
+                if age <= ACK_HISTORY {
+                    self.fragment_size.count(bytes, came);
                 }
-                Payload::Other => {}
             }
         }
         // The full number is the one next to what is already known.
         let base = self.window.base();
         let [low, high, ..] = base.to_le_bytes();
         let ahead = durable.wrapping_sub(u16::from_le_bytes([low, high]));
-        if let Some(durable) =
-            base.checked_add(u32::from(ahead)).filter(|&durable| durable <= self.window.next())
+        let Some(durable) = base.checked_add(u32::from(ahead)) else { return };
+        if durable <= self.window.next() {
+            self.window.forget_before(durable);
+        } else if let Some(end) = &mut self.end
+            && durable - 1 == self.window.next()
         {
             self.window.forget_before(durable);
+            end.is_stored = true;
         }
     }
 
     fn resume(&mut self, receiver: u8, next_block: u32, cursor: Cursor, now: Duration) {
         // Asked again because the answer got lost: it is given again.
         let is_repeated = self.is_answered() && self.run.receiver == receiver;
-        self.header_due = Some(now);
+        self.header_at = None;
         self.mode = Mode::Answered(now);
         if is_repeated {
             return;
@@ -382,21 +403,18 @@ impl Sender {
             self.window.forget_before(next_block);
             self.window.send_again();
         } else {
-            self.window.restart(next_block);
+            self.window.restart(next_block, cursor);
             self.run = Run { number: self.run.number.wrapping_add(1), first_block: next_block, receiver };
             self.rewind = Some(cursor);
             self.end = None;
         }
-        if let Some(end) = &mut self.end {
-            end.is_acknowledged = false;
-        }
     }
 
     /// The receiver is gone. Whoever comes next has to introduce himself.
-    fn go_one_way(&mut self, now: Duration) {
+    fn go_one_way(&mut self) {
         self.mode = Mode::OneWay;
         self.run.receiver = 0;
-        self.header_due = Some(now);
+        self.header_at = None;
         for sent in self.flight.drain(..) {
             if let Payload::Fragment(id, _) = sent.what {
                 self.window.set_in_flight(id, false);

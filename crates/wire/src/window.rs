@@ -36,12 +36,13 @@ pub(crate) struct Window {
     blocks: VecDeque<Kept>,
     /// Number of the first block kept, or else of the next one made.
     base: u32,
+    /// Where the next block made begins.
+    next_start: Cursor,
 }
 
 struct Kept {
     generation: u32,
     start: Cursor,
-    end: Cursor,
     length: usize,
     /// Bytes of each fragment but the last.
     fragment_bytes: usize,
@@ -67,6 +68,7 @@ impl Window {
             arena: VecDeque::with_capacity(ARENA_BYTES),
             blocks: VecDeque::with_capacity(MAX_BLOCKS),
             base: 0,
+            next_start: Cursor::START,
         }
     }
 
@@ -80,16 +82,12 @@ impl Window {
         self.base.wrapping_add(u32::try_from(self.blocks.len()).unwrap_or(0))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
     /// Where the block with this number begins, if the window knows.
     pub(crate) fn start_of(&self, number: u32) -> Option<Cursor> {
         let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
         match self.blocks.get(index) {
             Some(kept) => Some(kept.start),
-            None if index == self.blocks.len() => self.blocks.back().map(|kept| kept.end),
+            None if index == self.blocks.len() => Some(self.next_start),
             None => None,
         }
     }
@@ -117,7 +115,6 @@ impl Window {
         self.blocks.push_back(Kept {
             generation: block::generation(encoded),
             start,
-            end,
             length: encoded.len(),
             // Pieces of equal size: a short last one would carry as much framing as the others.
             fragment_bytes: encoded.len().div_ceil(count).max(1),
@@ -126,6 +123,7 @@ impl Window {
             in_flight: 0,
         });
         self.arena.extend(encoded);
+        self.next_start = end;
     }
 
     /// The first fragment that was neither received nor is on its way.
@@ -201,8 +199,9 @@ impl Window {
         }
     }
 
-    /// Forgets everything; the next block made has number `base`.
-    pub(crate) fn restart(&mut self, base: u32) {
+    /// Forgets everything; the next block made has number `base` and begins at `start`.
+    pub(crate) fn restart(&mut self, base: u32, start: Cursor) {
+        self.next_start = start;
         self.blocks.clear();
         self.arena.clear();
         self.base = base;
