@@ -9,11 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rcapture_qemu::{Crash, Kernel, Lab, Machine, Serial, Suite, Userland};
+use rcapture_qemu::{Crash, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
 use rustix::process::{Pid, Signal, kill_process};
-use xshell::Shell;
 
-use crate::cargo::cargo;
+use crate::host_tools;
 use crate::image::{self, Target};
 use crate::interrupt::Interrupt;
 use crate::setup::{self, Need};
@@ -47,21 +46,17 @@ pub(crate) struct Args {
 /// # Errors
 /// If a tool is missing (the message says what mends that), or a step fails.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    let shell = Shell::new()?;
-    shell.change_dir(crate::workspace_root());
     let output = crate::workspace_root().join(&args.output);
     fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
 
     step("what this machine must have", || setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt))?;
     let image = step("building the capture image", || image::build(Target::X86_64))?;
-    step("building rcapture", || {
-        Ok(cargo(&shell, &["build", "--quiet", "--release", "--package", "rcapture"]).quiet().run()?)
-    })?;
+    let tools = step("building rcapture", || host_tools::build(interrupt))?;
     let stock = step("fetching a stock kernel and crash(8); the first time some 350 MB", || {
         Stock::fetch(args.suite)
     })?;
     let vmcore = step(&format!("crashing {} and receiving its memory", stock.kernel.release), || {
-        crash_and_receive(args, &stock, &image, &output, interrupt)
+        crash_and_receive(args, &stock, &image, &tools.join("rcapture"), &output, interrupt)
     })?;
     let directory = vmcore.parent().unwrap_or(&output);
 
@@ -102,27 +97,28 @@ fn crash_and_receive(
     args: &Args,
     stock: &Stock,
     image: &Path,
+    rcapture: &Path,
     output: &Path,
     interrupt: &Interrupt,
 ) -> Result<PathBuf> {
-    // In the system's temporary directory: a socket's path has at most 107 bytes.
-    let directory = tempfile::Builder::new().prefix("rcapture-demo-").tempdir()?;
-    let socket = directory.path().join("ttyS0");
+    // As fast as it goes; QEMU alone would take the bytes one by one.
+    let line = Line::spawn(LineOptions::default())?;
     let machine = Machine::builder(stock.kernel.clone(), stock.userland.clone())
         .memory_mib(args.memory)
         .capture_image(image)
-        // Memory that compresses badly says nothing here, and QEMU's serial port is slow.
+        // A serial port in QEMU is slow: nothing is put into memory for its own sake, and what was freed is zeros.
         .populate(false)
-        .serial(Serial::Listen(socket.clone()))
+        .append("init_on_free=1")
+        .line(&line)
         .start()?;
-    let program = crate::workspace_root().join("target/release/rcapture");
-    let mut command = Command::new(&program);
-    command.arg("recv").arg("--unix").arg(&socket).arg("--output").arg(output);
-    eprintln!("    {} recv --unix {} --output {}", program.display(), socket.display(), output.display());
+    let mut command = Command::new(rcapture);
+    command.arg("recv").arg("--unix").arg(line.host_socket()).arg("--output").arg(output);
+    eprintln!("    {}", shown(&command));
     let mut receiver = Receiver::start(command)?;
     let (status, said) = receiver.wait(interrupt)?;
     // It holds a processor until it is gone.
     drop(machine);
+    drop(line);
     if interrupt.is_set() {
         bail!("interrupted");
     }
@@ -130,6 +126,12 @@ fn crash_and_receive(
     // It says what to run next.
     let vmcore = said.lines().find_map(|line| line.strip_prefix("crash vmlinux "));
     Ok(PathBuf::from(vmcore.context("rcapture recv did not say where the vmcore is")?))
+}
+
+/// The command as one would type it.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// `rcapture recv`, which shows its progress on our stderr.

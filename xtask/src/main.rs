@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod fuzz;
+mod host_tools;
 mod image;
 mod interrupt;
 mod process;

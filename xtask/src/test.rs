@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rcapture_qemu::{Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
+use crate::host_tools;
 use crate::image::{self, Target};
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
@@ -110,7 +111,7 @@ impl Run<'_> {
             setup::run(&[Need::ImageCompiler, Need::Qemu], self.interrupt)
         })?;
         step("capture image", || image::build(Target::X86_64))?;
-        step("host tools", || host_tools(self.interrupt))?;
+        step("host tools", || host_tools::build(self.interrupt))?;
         step("kernels and tools of the lab", || fetch(suites))
     }
 
@@ -151,15 +152,6 @@ impl Run<'_> {
         })?;
         Ok((reader, end))
     }
-}
-
-/// The programs the tests in the lab run.
-fn host_tools(interrupt: &Interrupt) -> Result<()> {
-    let arguments = ["build", "--quiet", "--package", "rcapture", "--package", "rcapture-qemu", "--bins"];
-    let command = cargo_for_reading(&arguments);
-    let end = process::run_lines(command, DEADLINE, interrupt, |line| eprintln!("{line}"))?;
-    ensure!(matches!(end, End::Exited(status) if status.success()), "`cargo {}` {end}", arguments.join(" "));
-    Ok(())
 }
 
 /// Brings everything into the lab's cache, so that no test waits for the network.
