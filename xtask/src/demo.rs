@@ -24,7 +24,7 @@ const CRASH_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// Time the receiver has to save what it has, once it is asked to end.
 const GRACE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
-/// Lines of the kernel's log to show.
+/// Lines of a kernel's log to show that does not say it panicked.
 const LAST_WORDS: usize = 25;
 
 /// What to crash.
@@ -60,8 +60,10 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     })?;
     let directory = vmcore.parent().unwrap_or(&output);
 
-    println!("\nThe kernel's last words ({}):\n", directory.join("vmcore-dmesg.txt").display());
-    println!("{}", last_lines(&directory.join("vmcore-dmesg.txt"), LAST_WORDS)?);
+    let path = directory.join("vmcore-dmesg.txt");
+    let log = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    println!("\nThe kernel's last words ({}):\n", path.display());
+    println!("{}\n", last_words(&String::from_utf8_lossy(&log)));
     let backtrace = step("opening the vmcore with crash(8)", || {
         let sections = stock.crash.run(&stock.vmlinux, &vmcore, &["sys", "bt"], CRASH_DEADLINE)?;
         Ok(sections.concat())
@@ -183,9 +185,23 @@ impl Drop for Receiver {
     }
 }
 
-fn last_lines(path: &Path, count: usize) -> Result<String> {
-    let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    Ok(lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n"))
+/// From the panic on.
+fn last_words(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let panic = lines.iter().rposition(|line| line.contains("Kernel panic - "));
+    let from = panic.unwrap_or(lines.len().saturating_sub(LAST_WORDS));
+    lines.get(from..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_last_words_begin_with_its_panic() {
+        let log = "[1.0] boot\n[2.0] Kernel panic - not syncing: x\n[2.0] CPU: 0\n";
+        assert_eq!(last_words(log), "[2.0] Kernel panic - not syncing: x\n[2.0] CPU: 0");
+        let silent = "line\n".repeat(100);
+        assert_eq!(last_words(&silent).lines().count(), LAST_WORDS);
+    }
 }
