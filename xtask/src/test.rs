@@ -96,7 +96,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Sees to what the tests in the lab need. What is missing is counted, and keeps no other test from running.
     fn prepare(&mut self, args: &Args) -> bool {
-        match self.lab(if args.full { &Suite::ALL } else { &[Suite::Bookworm] }) {
+        match self.lab(args.full) {
             Ok(()) => true,
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -106,13 +106,13 @@ impl Run<'_> {
         }
     }
 
-    fn lab(&self, suites: &[Suite]) -> Result<()> {
+    fn lab(&self, is_full: bool) -> Result<()> {
         step("what the machine must have", || {
             setup::run(&[Need::ImageCompiler, Need::Qemu], self.interrupt)
         })?;
         step("capture image", || image::build(Target::X86_64))?;
         step("host tools", || host_tools::build(self.interrupt))?;
-        step("kernels and tools of the lab", || fetch(suites))
+        step("kernels and tools of the lab", || fetch(is_full))
     }
 
     /// Runs `cargo test` and counts what it says.
@@ -146,7 +146,7 @@ impl Run<'_> {
                 if shown == Shown::Everything || verdict == Verdict::Failed {
                     eprintln!("    {}  {test}  ({})", Outcome::from(&verdict), reader.suite());
                 }
-            } else if !reader.in_output() && is_telling(line) {
+            } else if !reader.in_output() && is_telling(line, reader.suite().is_empty()) {
                 eprintln!("{line}");
             }
         })?;
@@ -154,12 +154,19 @@ impl Run<'_> {
     }
 }
 
+/// The suites whose kernels crash in every run.
+const KERNELS: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
+/// Those of them whose debug information is needed, some 300 MB each.
+const WITH_DEBUG_INFORMATION: [Suite; 1] = [Suite::Bookworm];
+
 /// Brings everything into the lab's cache, so that no test waits for the network.
-fn fetch(suites: &[Suite]) -> Result<()> {
+fn fetch(is_full: bool) -> Result<()> {
     let lab = Lab::open()?;
-    for suite in suites {
+    for suite in if is_full { &Suite::ALL[..] } else { &KERNELS } {
         let kernel = lab.kernel(*suite)?;
-        lab.vmlinux(&kernel)?;
+        if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
+            lab.vmlinux(&kernel)?;
+        }
     }
     lab.userland()?;
     lab.crash()?;
@@ -178,24 +185,14 @@ fn outcome_of(error: &anyhow::Error) -> Outcome {
     }
 }
 
-/// How lines begin that cargo and libtest write whatever happens.
-const ROUTINE: [&str; 10] = [
-    "Blocking ",
-    "Compiling ",
-    "Doc-tests ",
-    "Finished ",
-    "Running ",
-    "all doctests ran ",
-    "failures:",
-    "running ",
-    "successes:",
-    "test ",
-];
-
-/// What is neither the verdict of a test nor said for every suite.
-fn is_telling(line: &str) -> bool {
+/// Whether to show a line that concludes no test. Before the first suite that is what the compiler has to say; later
+/// only what cargo says of a suite that died: tests and what they run write to the same place.
+fn is_telling(line: &str, is_compiling: bool) -> bool {
     let line = line.trim_start();
-    !line.is_empty() && !ROUTINE.iter().any(|start| line.starts_with(start))
+    let is_of_cargo =
+        ["error: ", "process didn't exit successfully: "].iter().any(|start| line.starts_with(start));
+    let is_progress = ["Blocking ", "Compiling ", "Finished "].iter().any(|start| line.starts_with(start));
+    is_of_cargo || is_compiling && !line.is_empty() && !is_progress
 }
 
 /// The file with all output of the last run.

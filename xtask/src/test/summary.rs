@@ -18,8 +18,12 @@ pub(crate) enum Outcome {
     NotRun,
 }
 
-/// A test says so in its output when it left out something that is optional: `outcome: not run: no drgn here`.
-const NOT_RUN: &str = "outcome: not run: ";
+/// How a line begins by which a test says what became of it, and why: `NotRun: no drgn here`.
+const SAID: [(&str, Outcome); 3] = [
+    ("MachineLost: ", Outcome::MachineLost),
+    ("ToolMissing: ", Outcome::ToolMissing),
+    ("NotRun: ", Outcome::NotRun),
+];
 /// What a test prints that unwraps an error of the lab ([`rcapture_qemu::Error`]).
 const UNWRAPPED: [(&str, Outcome); 2] =
     [(": MachineLost {", Outcome::MachineLost), (": ToolMissing {", Outcome::ToolMissing)];
@@ -29,12 +33,12 @@ impl Outcome {
 
     /// The outcome a test printed, and why.
     fn said(line: &str) -> Option<(Self, &str)> {
-        if let Some(why) = line.strip_prefix(NOT_RUN) {
-            return Some((Self::NotRun, why));
-        }
-        UNWRAPPED.into_iter().find_map(|(text, outcome)| {
-            let (_, why) = line.split_once(text)?;
-            Some((outcome, why.trim().trim_end_matches(" }")))
+        let said = SAID.into_iter().find_map(|(start, outcome)| Some((outcome, line.strip_prefix(start)?)));
+        said.or_else(|| {
+            UNWRAPPED.into_iter().find_map(|(text, outcome)| {
+                let (_, why) = line.split_once(text)?;
+                Some((outcome, why.trim().trim_end_matches(" }")))
+            })
         })
     }
 }
@@ -202,6 +206,8 @@ test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; 
             reason: "QEMU ended".into(),
             logs: "/tmp".into(),
         };
+        let own = "ToolMissing: there is no image";
+        assert_eq!(Outcome::said(own), Some((Outcome::ToolMissing, "there is no image")));
         assert_eq!(Outcome::said(&format!("no restart: {lost:?}")).unwrap().0, Outcome::MachineLost);
     }
 
