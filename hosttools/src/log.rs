@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use memory::KernelSpace;
 use memory::paging::PageTablesError;
 use memory::printk::format::write_record;
-use memory::printk::{KernelLog, LogError};
+use memory::printk::{KernelLog, LogError, RecordFault};
 
 use crate::dump::{Dump, DumpMemory};
 
@@ -51,6 +51,8 @@ pub fn write(dump: &dyn Dump, out: &mut dyn Write) -> Result<Records, KernelLogE
                 out.write_all(&line)?;
                 records.written += 1;
             }
+            // The kernel itself let it go.
+            Err(RecordFault::Recycled { .. }) => {}
             Err(_) => records.lost += 1,
         }
     }

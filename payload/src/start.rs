@@ -48,6 +48,12 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
     if let (hertz, clock::Source::Guess) = clock.rate() {
         console::line(format_args!("rcapture: no timer answers: taking the clock for {hertz} Hz"));
     }
+    if config.selftest_panic {
+        #[expect(clippy::panic, reason = "it is what was asked for")]
+        {
+            panic!("asked for by rcapture.selftest=panic");
+        }
+    }
     capture(&config, &clock);
     fatal::finish()
 }

@@ -1,1 +1,39 @@
-//! Stub.
+//! What the end-to-end tests have in common: a machine that crashes in the lab, its dump, and the truth to compare with.
+//!
+//! # Flow
+//! [`Spec::crash`] ─▶ a stopped machine at the banner, and its memory as QEMU sees it ─▶ [`Crashed::receive`] ─▶ a
+//! directory with the vmcore ─▶ [`compare`] page for page.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test's own machinery: it ends the test"
+)]
+
+mod compare;
+mod spec;
+
+pub use compare::{Comparison, compare};
+pub use spec::{Crashed, Received, Spec, rcapture};
+
+use std::time::Duration;
+
+/// Boot and panic, on a machine with two busy cores and no KVM.
+pub const BOOT: Duration = Duration::from_secs(240);
+
+/// A whole dump.
+pub const DUMP: Duration = Duration::from_secs(600);
+
+/// crash(8) reads a dump.
+pub const CRASH: Duration = Duration::from_secs(300);
+
+/// How the capture kernel's banner begins.
+pub const BANNER: &str = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
+
+/// Whether the long way was asked for: every combination of machines instead of one for each pair of properties.
+#[must_use]
+pub fn is_full() -> bool {
+    std::env::var("RCAPTURE_TEST_FULL").is_ok_and(|value| value == "1")
+}

@@ -34,6 +34,8 @@ pub struct Config {
     pub compress: Compress,
     /// `rcapture.final=`: what to do when the dump is over.
     pub final_action: FinalAction,
+    /// `rcapture.selftest=panic`: panic instead of dumping, to see that the report comes through.
+    pub selftest_panic: bool,
     /// What could not be used.
     pub remarks: Vec<Remark>,
 }
@@ -162,6 +164,7 @@ impl Config {
             dump_level: 31,
             compress: Compress::default(),
             final_action: FinalAction::default(),
+            selftest_panic: false,
             remarks: Vec::new(),
         };
         let mut console = None;
@@ -206,6 +209,7 @@ impl Config {
                     _ => return None,
                 };
             }
+            "rcapture.selftest" => self.selftest_panic = (value == "panic").then_some(true)?,
             _ if key.starts_with("rcapture.") => self.remark(Remark::UnknownKey(key.to_string())),
             _ => {}
         }
@@ -348,6 +352,12 @@ mod tests {
     fn serial(cmdline: &str) -> SerialLink {
         let Some(Link::Serial(serial)) = parse(cmdline).links.first().copied() else { panic!("no link") };
         serial
+    }
+
+    #[test]
+    fn a_selftest_is_asked_for_by_name() {
+        assert!(parse("rcapture.selftest=panic").selftest_panic);
+        assert!(!parse("rcapture.selftest=yes").selftest_panic);
     }
 
     #[test]

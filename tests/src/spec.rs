@@ -1,0 +1,191 @@
+//! A machine to crash, and what comes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rcapture_qemu::{Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Suite, Truth};
+use tempfile::TempDir;
+
+use crate::{BANNER, BOOT};
+
+/// What is crashed, and how.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Whose kernel.
+    pub suite: Suite,
+    /// `kexec -p` or `kexec -s -p`.
+    pub loader: Loader,
+    /// `max` has 5-level paging, `qemu64` has not.
+    pub cpu: &'static str,
+    /// MiB of RAM.
+    pub memory_mib: u32,
+    /// Processors.
+    pub smp: u32,
+    /// The capture kernel's command line.
+    pub cmdline: &'static str,
+    /// The line.
+    pub line: LineOptions,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            suite: Suite::Bookworm,
+            loader: Loader::KexecLoad,
+            cpu: "max",
+            memory_mib: 512,
+            smp: 2,
+            cmdline: "",
+            line: LineOptions::default(),
+        }
+    }
+}
+
+impl Spec {
+    /// The kernel that crashes.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        Lab::open().unwrap().kernel(self.suite).unwrap()
+    }
+
+    /// The machine, not yet started.
+    #[must_use]
+    pub fn machine(&self, line: &Line) -> MachineBuilder {
+        let lab = Lab::open().unwrap();
+        Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
+            .cpu(self.cpu)
+            .memory_mib(self.memory_mib)
+            .smp(self.smp)
+            .loader(self.loader)
+            .capture_image(image())
+            .capture_cmdline(self.cmdline)
+            .crashkernel("4M")
+            // A serial port in QEMU is slow: memory that is free is zeros, and goes over it as a word.
+            .append("init_on_free=1")
+            .populate(false)
+            .line(line)
+    }
+
+    /// Crashes the machine, stops it when the capture kernel reports its start, and looks at its memory.
+    #[must_use]
+    pub fn crash(&self) -> Crashed {
+        let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
+        let line = Line::spawn(self.line.clone()).unwrap();
+        let mut machine = self.machine(&line).start().unwrap();
+        machine.wait_for_line_text(BANNER, BOOT).unwrap();
+        machine.stop().unwrap();
+        let truth = machine.dump_truth(&directory.path().join("truth")).unwrap();
+        Crashed { directory, line, machine, truth }
+    }
+}
+
+/// The image that `cargo xtask image` builds.
+fn image() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/x86_64/rcapture.bin");
+    assert!(path.exists(), "ToolMissing: there is no {}; `cargo xtask image` builds it", path.display());
+    path
+}
+
+/// The program `rcapture`, ready for arguments.
+#[must_use]
+pub fn rcapture() -> Command {
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join("rcapture");
+    assert!(program.exists(), "there is no {}; `cargo build -p rcapture` makes it", program.display());
+    Command::new(program)
+}
+
+/// A machine that stands still at the capture kernel's banner.
+pub struct Crashed {
+    /// Where everything of this test lies.
+    pub directory: TempDir,
+    /// Its serial line.
+    pub line: Line,
+    /// The machine.
+    pub machine: Machine,
+    /// Its memory.
+    pub truth: Truth,
+}
+
+/// What `rcapture recv` made.
+pub struct Received {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub stderr: String,
+    /// `HOST-DATE`.
+    pub directory: PathBuf,
+}
+
+impl Crashed {
+    /// A path of this test's own.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts `rcapture recv` on the line.
+    #[must_use]
+    pub fn start_receiver(&self, arguments: &[&str]) -> Receiver {
+        let output = self.path("dumps");
+        fs::create_dir_all(&output).unwrap();
+        let errors = self.path("recv.stderr");
+        let mut command = rcapture();
+        command.arg("recv").arg("--unix").arg(self.line.host_socket()).arg("-o").arg(&output).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
+        Receiver { child: command.spawn().unwrap(), output, errors }
+    }
+
+    /// Lets the machine go on, and receives its dump to the end.
+    pub fn receive(&mut self, arguments: &[&str], deadline: Duration) -> Received {
+        let receiver = self.start_receiver(arguments);
+        self.machine.cont().unwrap();
+        receiver.wait(deadline)
+    }
+}
+
+/// A running `rcapture recv`; it is killed when it is dropped.
+pub struct Receiver {
+    child: Child,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Receiver {
+    /// Waits for its end.
+    #[must_use]
+    pub fn wait(mut self, deadline: Duration) -> Received {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < deadline, "recv takes more than {deadline:?}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let mut dumps: Vec<PathBuf> =
+            fs::read_dir(&self.output).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(dumps.len(), 1, "one dump is one directory: {dumps:?}; {}", self.said());
+        Received { status, stderr: self.said(), directory: dumps.remove(0) }
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,85 @@
+//! The capture kernel when things are not as they should be.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use end_to_end::{BANNER, BOOT, DUMP, Spec};
+use rcapture::dump::{self, PageState};
+use rcapture_qemu::{Line, LineOptions, Loader, Trigger};
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_panic_of_its_own_is_reported_and_ends_as_the_command_line_says() {
+    let spec = Spec { cmdline: "rcapture.selftest=panic rcapture.final=poweroff", ..Spec::default() };
+    let line = Line::spawn(LineOptions::default()).unwrap();
+    let mut machine = spec.machine(&line).start().unwrap();
+    machine.wait_for_line_text(BANNER, BOOT).unwrap();
+    machine.wait_for_line_text("asked for by rcapture.selftest=panic", SOON).unwrap();
+    machine.wait_for_line_text("turning the machine off", SOON).unwrap();
+    assert!(machine.wait_for_end(SOON).unwrap().success());
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn an_elfcorehdr_that_points_nowhere_is_named() {
+    let spec = Spec {
+        // kexec -s puts its own in front: the later one wins.
+        loader: Loader::KexecFileLoad,
+        cmdline: "elfcorehdr=0x7fff00000000",
+        ..Spec::default()
+    };
+    let line = Line::spawn(LineOptions::default()).unwrap();
+    let mut machine = spec.machine(&line).start().unwrap();
+    machine.wait_for_line_text(BANNER, BOOT).unwrap();
+    machine.wait_for_line_text("0x7fff00000000", SOON).unwrap();
+    machine.wait_for_line_text("rebooting", SOON).unwrap();
+    assert!(machine.wait_for_end(SOON).unwrap().success());
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn loaded_without_an_elfcorehdr_it_says_how_to_load_it() {
+    let line = Line::spawn(LineOptions::default()).unwrap();
+    let load = "kexec -l /capture.bin --command-line=rcapture.final=reboot && kexec -e";
+    let mut machine =
+        Spec::default().machine(&line).trigger(Trigger::Command(load.to_owned())).start().unwrap();
+    machine.wait_for_line_text(BANNER, BOOT).unwrap();
+    machine
+        .wait_for_line_text("no elfcorehdr= on the command line: load this image with kexec -p", SOON)
+        .unwrap();
+    assert!(machine.wait_for_end(SOON).unwrap().success());
+}
+
+/// QEMU raises a machine check at whatever the capture kernel does just then: it is a hole if a page was being read,
+/// and it never ends the dump.
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn machine_checks_cost_a_page_at_most() {
+    const MACHINE_CHECK: u8 = 3;
+    // MCi_STATUS: valid, uncorrected, enabled, address valid; MCG_STATUS: RIPV and MCIP (Intel SDM vol. 3, 17.3.2).
+    const CHECK: &str = "mce -b 0 1 0xb400000000000000 0x5 0x0 0x0";
+    let mut crashed = Spec { smp: 1, ..Spec::default() }.crash();
+    let receiver = crashed.start_receiver(&["--keep-journal"]);
+    crashed.machine.cont().unwrap();
+    let start = Instant::now();
+    let mut checks = 0;
+    while start.elapsed() < Duration::from_secs(20) {
+        crashed.machine.monitor(CHECK).unwrap();
+        checks += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let received = receiver.wait(DUMP);
+    assert!(received.status.success(), "{}: {}", received.status, received.stderr);
+    let dump = dump::open(&received.directory.join("journal")).unwrap();
+    let holes: u64 = dump::runs(&*dump)
+        .unwrap()
+        .iter()
+        .filter(|run| run.state == PageState::Hole(MACHINE_CHECK))
+        .map(|run| run.pages)
+        .sum();
+    println!("{checks} machine checks, {holes} holes");
+    assert!(holes > 0, "none of {checks} machine checks met a page being read");
+    assert!(holes <= checks);
+}
