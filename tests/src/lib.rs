@@ -13,6 +13,7 @@
 )]
 
 mod compare;
+pub mod drgn;
 mod spec;
 
 pub use compare::{Comparison, compare};
