@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rcapture::info::Info;
-use rcapture::recv::{Line, Source};
+use rcapture::recv::{Line, Mode, Source};
 use rcapture::{dump, recv, write};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
@@ -63,6 +63,9 @@ struct Recv {
     output: PathBuf,
     #[command(flatten)]
     write: WriteArguments,
+    /// Write nothing to the line: what gets lost on it stays lost
+    #[arg(long)]
+    listen_only: bool,
     /// Wait this many seconds for a socket that is not there yet
     #[arg(long, value_name = "SECS", default_value_t = 5)]
     wait: u64,
@@ -83,7 +86,8 @@ Examples:
   rcapture recv --tcp console-server:7001 --format elf
   ssh gateway cat /dev/ttyS1 | rcapture recv --stdin
 
-Nothing is written to the line. Ctrl-C ends the dump and keeps what has come.";
+Nothing is written to the line before a dump begins and after it ended. Ctrl-C ends the dump and keeps what has come;
+the same command takes an unfinished dump in DIR up where it was.";
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
@@ -239,7 +243,8 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
         keep_journal: arguments.keep_journal,
         record: arguments.record,
     };
-    let line = Line::open(&arguments.source.source(), Duration::from_secs(arguments.wait))?;
+    let mode = if arguments.listen_only { Mode::ListenOnly } else { Mode::Answer };
+    let line = Line::open(&arguments.source.source(), mode, Duration::from_secs(arguments.wait))?;
     let outcome = recv::receive(line, &stopped, &options)?;
     eprintln!("rcapture: {}", outcome.summary);
     if !outcome.is_complete {

@@ -8,6 +8,7 @@
 //! # Flow
 //! [`open`] looks at a file's first bytes ─▶ [`JournalDump`], [`KdumpDump`] or [`ElfDump`], each a [`Dump`].
 
+mod assembly;
 mod elf;
 mod flattened;
 mod journal;
@@ -17,9 +18,11 @@ mod open;
 mod own_note;
 mod recording;
 
+pub use assembly::Assembly;
 pub use elf::ElfDump;
 pub use flattened::Flattened;
-pub use journal::{Assembly, JournalDump};
+pub use journal::JournalDump;
+pub(crate) use journal::Recovered;
 pub use kdump::KdumpDump;
 pub use memory::DumpMemory;
 pub use open::{Kind, kind_of, open};

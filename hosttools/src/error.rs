@@ -50,6 +50,12 @@ pub enum Error {
         /// What does not fit.
         what: String,
     },
+    /// Another receiver writes this session's journal.
+    #[error("receive: {path}: in use by another receiver of the same dump; stop one of them")]
+    InUse {
+        /// The journal.
+        path: PathBuf,
+    },
     /// What comes in is no line of a crashed machine.
     #[error("receive: {what}")]
     NotALine {

@@ -177,3 +177,26 @@ pub fn create_new(path: &Path) -> Result<File, Error> {
         .open(path)
         .map_err(Error::io("create", path))
 }
+
+/// Opens a file to append to it; creates it, mode 0600, if it is not there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn append_to(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(Error::io("open", path))
+}
+
+/// Puts on disk which files a directory has.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_directory(path: &Path) -> Result<(), Error> {
+    let path = if path == Path::new("") { Path::new(".") } else { path };
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io("put on disk", path))
+}

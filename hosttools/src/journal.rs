@@ -18,7 +18,8 @@
 //! | … | payload |
 //!
 //! A session is the session's number (2) and the session header as on the wire; a block is stream (1), number (4),
-//! generation (4) and the encoded block; an end is the end as on the wire; a restart is the first block that is void (4).
+//! generation (4) and the encoded block; an end is the end as on the wire; a restart is the first block that is void (4): the sender went back to it, or a
+//! receiver that was started again asked for it.
 
 use std::io::{self, Write};
 
@@ -87,6 +88,11 @@ impl<W: Write> Writer<W> {
         }
         out.write_all(&header)?;
         Ok(Self { out, length: HEADER_BYTES as u64, record: Vec::new() })
+    }
+
+    /// Goes on with a journal whose whole records take `length` bytes; `out` writes behind them.
+    pub fn go_on(out: W, length: u64) -> Self {
+        Self { out, length, record: Vec::new() }
     }
 
     /// Bytes of whole records written so far. After an error the file may be longer: a reader stops there.

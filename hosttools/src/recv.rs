@@ -1,19 +1,24 @@
 //! Receiving a dump: from a line to a directory with a vmcore.
 //!
 //! # Flow
-//! [`Line`] ─▶ `wire::Receiver` ─▶ session (journal, assembly) and console text ─▶ vmcore.
+//! [`Line`] ─▶ `wire::Receiver` ─▶ session (journal, assembly) and console text ─▶ vmcore;
+//! and back: journal on disk ─▶ `wire::Receiver` ─▶ outbox ─▶ [`Line`].
 //!
-//! Nothing is ever written to the line: on it may sit a login prompt or a boot loader.
+//! Nothing is written to the line before a session header and after the end: on it may sit a login prompt or a boot
+//! loader. A receiver that finds the unfinished journal of the session goes on with it.
 
 mod console;
 mod directory;
 mod line;
+mod outbox;
 mod progress;
 mod session;
+mod syncer;
 
-pub use line::{Line, Source};
+pub use line::{Line, Mode, Source};
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -21,10 +26,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use console::Console;
+use outbox::Outbox;
 use progress::Progress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use session::Session;
-use wire::{Event, Receiver, SessionHeader, SessionId};
+use wire::{Cursor, Event, Receiver, SessionHeader, SessionId};
 
 use crate::Error;
 use crate::dump::{Kind, kind_of};
@@ -36,8 +42,16 @@ const READ_BYTES: usize = 64 << 10;
 /// How often the clock is looked at while the line is quiet.
 const TICK: Duration = Duration::from_millis(200);
 
-/// After the end came and something is missing, frames are awaited for so long.
+/// After the end came and something is missing, frames are awaited for so long: of a sender that does not hear us, and
+/// of one that may, when the line is whole again.
 const END_LINGER: Duration = Duration::from_secs(3);
+const ANSWERED_END_LINGER: Duration = Duration::from_secs(30);
+
+/// A sender that did not hear that all is stored asks again before this time is over.
+const SENDER_GONE: Duration = Duration::from_millis(1200);
+
+/// For so long it is told again.
+const STORED_LINGER: Duration = Duration::from_secs(3);
 
 /// So much of what a pipe brings is looked at for a session before it is taken for something else.
 const MAX_FOREIGN_BYTES: u64 = 4 << 20;
@@ -77,22 +91,30 @@ pub struct Outcome {
 /// [`Error`], if no session came, or what came could not be written. Whatever was received is then in the journal.
 pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<Outcome, Error> {
     let mut record = options.record.as_deref().map(Recording::create).transpose()?;
-    // Its replies stay unwritten: this version only listens.
-    let mut receiver = Receiver::new(1);
-    let mut state = State::new(options);
+    let (synced, notify) = UnixStream::pair().map_err(Error::io("make a socket pair for", line.name()))?;
+    let nonblocking = synced.set_nonblocking(true).and_then(|()| notify.set_nonblocking(true));
+    nonblocking.map_err(Error::io("make a socket pair for", line.name()))?;
+    let mut receiver = Receiver::new(random_id());
+    let mut outbox = Outbox::default();
+    let mut state = State::new(options, line.mode(), notify);
     let mut buf = vec![0; READ_BYTES];
     let mut total_bytes = 0_u64;
     let ended_by = loop {
-        if let Some(reason) = state.is_over(receiver.stats().frames) {
+        state.answer(&mut receiver, &mut outbox);
+        outbox.flush(&mut line);
+        if let Some(reason) = state.is_over() {
             break reason;
         }
-        let count = match wait(&line, stop).map_err(Error::io("wait for", line.name()))? {
+        let ready =
+            wait(&line, !outbox.is_empty(), stop, &synced).map_err(Error::io("wait for", line.name()))?;
+        let count = match ready {
             Ready::Stop => break Reason::Stopped,
             Ready::Nothing => {
                 state.deliver(|sink| receiver.idle(sink))?;
                 state.tick(&receiver);
                 continue;
             }
+            Ready::Other => continue,
             Ready::Line => match line.read(&mut buf) {
                 Ok(count) => count,
                 Err(error)
@@ -172,17 +194,28 @@ impl Reason {
     }
 }
 
-/// What has become readable.
+/// A number by which the sender tells this receiver from the one before.
+fn random_id() -> u8 {
+    // The standard library's source of randomness.
+    let [byte, ..] = RandomState::new().build_hasher().finish().to_le_bytes();
+    byte.max(1)
+}
+
+/// What there is to do.
 enum Ready {
     Line,
     Stop,
     Nothing,
+    /// The line takes replies again, or more is on disk.
+    Other,
 }
 
-fn wait(line: &Line, stop: &UnixStream) -> io::Result<Ready> {
+fn wait(line: &Line, has_replies: bool, stop: &UnixStream, synced: &UnixStream) -> io::Result<Ready> {
+    let of_line = if has_replies { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
     let mut fds = [
         PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
-        PollFd::from_borrowed_fd(line.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(synced.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(line.as_fd(), of_line),
     ];
     let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
     match poll(&mut fds, Some(&tick)) {
@@ -190,13 +223,19 @@ fn wait(line: &Line, stop: &UnixStream) -> io::Result<Ready> {
         Err(rustix::io::Errno::INTR) => return Ok(Ready::Nothing),
         Err(error) => return Err(error.into()),
     }
-    let [stop, line] = &fds;
+    let [stop, on_disk, line] = &fds;
+    if !on_disk.revents().is_empty() {
+        let mut woken = [0; 64];
+        let _ = (&mut &*synced).read(&mut woken);
+    }
     Ok(if !stop.revents().is_empty() {
         Ready::Stop
-    } else if !line.revents().is_empty() {
+    } else if line.revents().intersects(PollFlags::OUT.complement()) {
         Ready::Line
-    } else {
+    } else if line.revents().is_empty() && on_disk.revents().is_empty() {
         Ready::Nothing
+    } else {
+        Ready::Other
     })
 }
 
@@ -254,9 +293,15 @@ struct Waiting {
 /// What has come so far.
 struct State<'a> {
     options: &'a Options,
+    mode: Mode,
+    notify: Option<UnixStream>,
     console: Console,
     progress: Progress,
     session: Option<Session>,
+    /// Where the sender is to go on, until the receiver has been told.
+    resume_at: Option<(u32, Cursor)>,
+    /// Since when all of it is stored.
+    stored_at: Option<Instant>,
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     another_session: bool,
@@ -269,12 +314,16 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn new(options: &'a Options) -> Self {
+    fn new(options: &'a Options, mode: Mode, notify: UnixStream) -> Self {
         Self {
             options,
+            mode,
+            notify: Some(notify),
             console: Console::new(),
             progress: Progress::new(),
             session: None,
+            resume_at: None,
+            stored_at: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
             another_session: false,
@@ -338,9 +387,17 @@ impl<'a> State<'a> {
             self.another_session = true;
             return Ok(());
         }
-        let mut session = Session::begin(&self.options.directory, id, header)?;
-        self.progress.say(&format!("receiving into {}", session.directory().display()));
+        let Some(notify) = self.notify.take() else { return Ok(()) };
+        let mut session = Session::begin(&self.options.directory, id, header, self.mode, notify)?;
+        let (next_block, _) = session.resume_at();
+        let doing = if next_block == 0 { "receiving into" } else { "going on in" };
+        self.progress.say(&format!("{doing} {}", session.directory().display()));
         session.console(self.console.early())?;
+        if next_block > 0 && self.mode == Mode::Answer {
+            self.resume_at = Some(session.resume_at());
+            // They may be of a time before the sender went back; it sends them again.
+            self.waiting.clear();
+        }
         for block in self.waiting.drain(..).filter(|block| block.session == id) {
             session.block(block.stream, block.number, block.generation, &block.encoded)?;
         }
@@ -372,6 +429,20 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Has the receiver say what it has to say.
+    fn answer(&mut self, receiver: &mut Receiver, outbox: &mut Outbox) {
+        if let Some((next_block, cursor)) = self.resume_at.take() {
+            receiver.resume_at(next_block, cursor);
+        }
+        if let Some(session) = &mut self.session {
+            receiver.set_durable(session.durable());
+        }
+        let replies = receiver.take_replies();
+        if self.mode == Mode::Answer {
+            outbox.add(&replies);
+        }
+    }
+
     fn tick(&mut self, receiver: &Receiver) {
         let frames = receiver.stats().frames;
         if frames != self.frames {
@@ -383,14 +454,25 @@ impl<'a> State<'a> {
         }
     }
 
-    fn is_over(&self, _frames: u64) -> Option<Reason> {
-        let session = self.session.as_ref()?;
+    fn is_over(&mut self) -> Option<Reason> {
+        let session = self.session.as_mut()?;
         let silence = self.heard_at.elapsed();
         if self.another_session {
-            Some(Reason::AnotherSession)
-        } else if session.is_complete() {
-            Some(Reason::Complete)
-        } else if session.has_ended() && silence >= END_LINGER {
+            return Some(Reason::AnotherSession);
+        }
+        if self.mode == Mode::ListenOnly && session.is_complete() {
+            return Some(Reason::Complete);
+        }
+        if self.mode == Mode::Answer && session.is_stored() {
+            let stored_at = *self.stored_at.get_or_insert_with(Instant::now);
+            let is_over =
+                silence.min(stored_at.elapsed()) >= SENDER_GONE || stored_at.elapsed() >= STORED_LINGER;
+            let reason = if session.is_complete() { Reason::Complete } else { Reason::EndWithGaps };
+            return is_over.then_some(reason);
+        }
+        self.stored_at = None;
+        let end_linger = if self.mode == Mode::Answer { ANSWERED_END_LINGER } else { END_LINGER };
+        if session.has_ended() && silence >= end_linger {
             Some(Reason::EndWithGaps)
         } else if silence >= self.options.timeout {
             Some(Reason::Silence)

@@ -57,12 +57,14 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_dump_over_a_socket_that_comes_late_ends_with_status_0() {
+fn a_dump_over_a_socket_that_comes_late_is_only_listened_to_on_request() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("line");
     let out = directory.path().join("crash");
     let child =
-        rcapture(&["recv", "--unix", text(&socket), "-o", text(&out), "--wait", "30"]).spawn().unwrap();
+        rcapture(&["recv", "--unix", text(&socket), "-o", text(&out), "--wait", "30", "--listen-only"])
+            .spawn()
+            .unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let listener = UnixListener::bind(&socket).unwrap();
     let (mut line, _) = listener.accept().unwrap();

@@ -24,8 +24,8 @@ const MAX_REPLY_BYTES: usize = 4096;
 /// What the line brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A session began: nothing that came before belongs to it. If its blocks are stored already, as far as
-    /// [`Receiver::resume_at`] should be told at once.
+    /// A session began: nothing that came before belongs to it. If its blocks are stored already,
+    /// [`Receiver::resume_at`] should be told so at once.
     Session(SessionId, &'a SessionHeader),
     /// The sender went back: blocks from this number on, as far as they came, are void. They will come again.
     Restarted {
@@ -117,11 +117,19 @@ impl Receiver {
         deframer.idle(|chunk| state.chunk(chunk, &mut sink));
     }
 
-    /// Blocks before `next_block`, which begins at `cursor`, are durably stored from an earlier life: said after
-    /// [`Event::Session`], before anything else is taken.
+    /// Blocks before `next_block`, which begins at `cursor`, are durably stored from an earlier life; those behind it
+    /// are wanted again. Said after [`Event::Session`], before replies are taken.
     pub fn resume_at(&mut self, next_block: u32, cursor: Cursor) {
-        self.state.resume_at = (next_block, cursor);
-        self.state.durable = next_block;
+        let state = &mut self.state;
+        state.resume_at = (next_block, cursor);
+        state.durable = next_block;
+        state.forget_from(next_block);
+        // What was to be said to the header did not know of this yet.
+        state.replies.clear();
+        if let Some(arrivals) = &mut state.arrivals {
+            arrivals.unanswered = arrivals.unanswered.max(1);
+        }
+        state.acknowledge();
     }
 
     /// Blocks before `next_block` are durably stored: the sender may forget them. Once the end is stored too, behind
@@ -211,6 +219,10 @@ impl State {
         }
         let before = self.run.replace(run);
         if before.is_none() {
+            // So was an earlier receiver called: the sender must see that this is another one.
+            if run.receiver == self.id {
+                self.id = self.id % u8::MAX + 1;
+            }
             sink(Event::Session(session, &header));
         }
         if before.is_some_and(|before| before.number != run.number) {
@@ -220,11 +232,16 @@ impl State {
 
     /// The sender went back to `first_block`: what came of it and of those behind it is void.
     fn restarted(&mut self, first_block: u32, sink: &mut impl FnMut(Event<'_>)) {
-        self.incomplete.retain(|&(stream, number), _| stream != 0 || number < first_block);
-        self.complete.retain(|&(stream, number), _| stream != 0 || number < first_block);
+        self.forget_from(first_block);
         self.durable = self.durable.min(first_block);
         self.arrivals = None;
         sink(Event::Restarted { first_block });
+    }
+
+    /// Forgets the passes' blocks from this one on.
+    fn forget_from(&mut self, first_block: u32) {
+        self.incomplete.retain(|&(stream, number), _| stream != 0 || number < first_block);
+        self.complete.retain(|&(stream, number), _| stream != 0 || number < first_block);
     }
 
     fn fragment(&mut self, session: SessionId, fragment: &Fragment<'_>, sink: &mut impl FnMut(Event<'_>)) {

@@ -1,181 +1,22 @@
 //! A journal as a dump.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::memory::PhysAddr;
-use vmcore::elfcorehdr::ElfCoreHdr;
-use vmcore::headers::Machine;
-use vmcore::notes::find_vmcoreinfo;
-use vmcore::vmcoreinfo::VmcoreInfo;
-use wire::{Block, SessionEnd, SessionHeader};
+use wire::{Block, SessionEnd};
 
-use super::{Dump, Facts, PageReader, PageState, map_of, segments_of_runs};
+use super::{Assembly, Dump, Facts, PageReader, PageState};
 use crate::Error;
 use crate::file::ReadAt;
-use crate::index::{PageIndex, Part, Place, Summary};
+use crate::index::{Part, Place, Summary};
 use crate::journal::{BlockEntry, Entry, Reader, Tail};
-use crate::{pipeline, utsname};
+use crate::pipeline;
 
 /// Decoded blocks a reader keeps: passes that interleave, and the early ones' scattered pages.
 const CACHED_BLOCKS: usize = 16;
-
-/// Where an encoded block lies in the journal.
-#[derive(Clone, Copy, Debug)]
-struct BlockPlace {
-    offset: u64,
-    bytes: u32,
-}
-
-/// A session as far as it has come: what the receiver builds while it writes the journal, and a reader from it.
-pub struct Assembly {
-    header: SessionHeader,
-    index: PageIndex,
-    blocks: Vec<BlockPlace>,
-    seen: BTreeSet<(u8, u32)>,
-    /// First block of the run, and what the blocks of the run add up to.
-    first_block: u32,
-    totals: SessionEnd,
-    end: Option<SessionEnd>,
-    bad_blocks: u32,
-}
-
-impl Assembly {
-    /// Of a session that has just begun.
-    #[must_use]
-    pub fn new(header: SessionHeader) -> Self {
-        Self {
-            index: PageIndex::new(u32::from(header.page_shift)),
-            header,
-            blocks: Vec::new(),
-            seen: BTreeSet::new(),
-            first_block: 0,
-            totals: SessionEnd::default(),
-            end: None,
-            bad_blocks: 0,
-        }
-    }
-
-    /// The number the next block has in the order of arrival.
-    #[must_use]
-    pub fn next_block(&self) -> u32 {
-        u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
-    }
-
-    /// The session header.
-    #[must_use]
-    pub fn header(&self) -> &SessionHeader {
-        &self.header
-    }
-
-    /// Adds a block: its summary ([`Self::next_block`] is the number it was made with; `None` if the block cannot be
-    /// decoded), and where its encoded bytes lie in the journal.
-    pub fn add(&mut self, id: (u8, u32), offset: u64, bytes: usize, summary: Option<Summary>) {
-        self.blocks.push(BlockPlace { offset, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
-        if !self.seen.insert(id) {
-            return;
-        }
-        let Some(summary) = summary else {
-            self.bad_blocks += 1;
-            return;
-        };
-        self.bad_blocks += u32::from(summary.is_damaged);
-        let (stream, number) = id;
-        if stream == 0 && number >= self.first_block {
-            let of_block = summary.totals;
-            self.totals.pages += of_block.pages;
-            self.totals.filled_pages += of_block.filled_pages;
-            self.totals.hole_pages += of_block.hole_pages;
-            self.totals.fragments += of_block.fragments;
-            self.totals.digest = self.totals.digest.wrapping_add(of_block.digest);
-        }
-        self.index.add(summary);
-    }
-
-    /// The sender went back: blocks of stream 0 from `first_block` on come again. The pages they brought stay: they
-    /// were in the crashed memory.
-    pub fn restart(&mut self, first_block: u32) {
-        self.seen.retain(|&(stream, number)| stream != 0 || number < first_block);
-        self.first_block = first_block;
-        self.totals = SessionEnd::default();
-    }
-
-    /// The sender has said what a complete dump adds up to.
-    pub fn end(&mut self, end: SessionEnd) {
-        self.end = Some(end);
-    }
-
-    /// Whether the end came.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.end.is_some()
-    }
-
-    /// Whether everything came that was sent: the counts and the digest of the end are ours.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let Some(end) = self.end else { return false };
-        let passes = self.seen.range((0, 0)..=(0, u32::MAX)).map(|&(_, number)| number);
-        let all_came = passes.clone().zip(0..end.blocks).all(|(is, should_be)| is == should_be);
-        let blocks = u32::try_from(passes.count()).unwrap_or(u32::MAX);
-        let ours = SessionEnd { blocks, first_block: self.first_block, ..self.totals };
-        self.bad_blocks == 0 && all_came && end == ours
-    }
-
-    /// What the blocks of the run add up to so far.
-    #[must_use]
-    pub fn totals(&self) -> &SessionEnd {
-        &self.totals
-    }
-
-    /// Blocks that this program could not read, wholly or in part.
-    #[must_use]
-    pub fn bad_blocks(&self) -> u32 {
-        self.bad_blocks
-    }
-
-    /// What came so far, as far as it describes the machine.
-    ///
-    /// # Errors
-    /// The `e_machine`, if it is none we know.
-    pub fn facts(&self) -> Result<Facts, u16> {
-        let header = &self.header;
-        let page_shift = u32::from(header.page_shift);
-        let mut segments = self.elfcorehdr_segments();
-        if segments.is_empty() {
-            segments = segments_of_runs(self.index.coverage(), page_shift);
-        }
-        let notes = self.index.notes().to_vec();
-        let machine = Machine::from_e_machine(header.e_machine).ok_or(header.e_machine)?;
-        let info = VmcoreInfo::new(find_vmcoreinfo(&notes).unwrap_or_default());
-        Ok(Facts {
-            machine,
-            page_shift,
-            utsname: if header.uts(4).is_empty() { utsname::of(machine, &info) } else { header.utsname },
-            crash_time: if header.crash_time == 0 {
-                info.crash_time().unwrap_or(0)
-            } else {
-                header.crash_time
-            },
-            dump_level: header.dump_level,
-            map: map_of(&segments),
-            segments,
-            notes,
-            is_complete: self.is_complete(),
-        })
-    }
-
-    fn elfcorehdr_segments(&self) -> Vec<vmcore::elfcorehdr::LoadSegment> {
-        let bytes = self.index.elfcorehdr();
-        let mut read = |pa: u64, buf: &mut [u8]| bytes.read_exactly(pa, buf).is_ok();
-        let mut loads = ElfCoreHdr::read(0, &mut read).map(|header| header.loads).unwrap_or_default();
-        // What the crashed machine's elfcorehdr has no bytes for was not read.
-        loads.iter_mut().for_each(|load| load.p_memsz = load.p_memsz.min(load.p_filesz));
-        loads
-    }
-}
 
 /// A record of a journal, before its block is decoded.
 enum Step {
@@ -185,10 +26,81 @@ enum Step {
 
 /// And after.
 enum Done {
-    Block((u8, u32), u64, usize, Option<Summary>),
+    Block(BlockEntry, Option<Summary>),
     End(SessionEnd),
     Restart(u32),
     Nothing,
+}
+
+/// What a journal holds.
+pub(crate) struct Recovered {
+    /// The session.
+    pub(crate) assembly: Assembly,
+    /// Bytes of its whole records.
+    pub(crate) length: u64,
+    /// What follows them.
+    pub(crate) tail: Tail,
+}
+
+impl Recovered {
+    /// Reads a journal from its start to where it ends now.
+    ///
+    /// # Errors
+    /// [`Error`], if it is no journal, or none of a session.
+    pub(crate) fn read(path: &Path, file: &(dyn ReadAt + Send + Sync)) -> Result<Self, Error> {
+        let damaged = |what: String| Error::Damaged { path: path.to_owned(), what };
+        let mut reader = Reader::new(file).map_err(|error| damaged(error.to_string()))?;
+        let mut next = || reader.next_entry().map_err(Error::io("read journal", path));
+        let Some(Entry::Session(session, header)) = next()? else {
+            return Err(damaged(
+                "the journal ends before its session header: nothing was received".to_owned(),
+            ));
+        };
+        let page_shift = u32::from(header.page_shift);
+        let mut assembly = Assembly::new(session, *header);
+        let mut number = 0;
+        let mut failed = None;
+        // Blocks are decoded by several threads; the rest keeps its place among them.
+        let steps = std::iter::from_fn(|| match next() {
+            Ok(Some(Entry::Block(block))) => {
+                number += 1;
+                Some(Step::Block(number - 1, block))
+            }
+            Ok(Some(Entry::End(end))) => Some(Step::Done(Done::End(end))),
+            Ok(Some(Entry::Restart(first))) => Some(Step::Done(Done::Restart(first))),
+            Ok(Some(Entry::Session(..))) => Some(Step::Done(Done::Nothing)),
+            Ok(None) => None,
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
+        let decode = || {
+            move |step| match step {
+                Step::Block(number, block) => {
+                    let summary = Summary::of(number, &block.encoded, page_shift).ok();
+                    Done::Block(block, summary)
+                }
+                Step::Done(done) => done,
+            }
+        };
+        pipeline::in_order(steps, decode, |done| {
+            match done {
+                Done::Block(block, summary) => {
+                    let BlockEntry { stream, number, generation, offset, encoded } = block;
+                    assembly.add((stream, number), generation, offset, encoded.len(), summary);
+                }
+                Done::End(end) => assembly.end(end),
+                Done::Restart(first_block) => assembly.restart(first_block),
+                Done::Nothing => {}
+            }
+            Ok::<_, Error>(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        Ok(Self { assembly, length: reader.position(), tail: reader.tail() })
+    }
 }
 
 /// A journal (or the blocks of a recording) as a dump.
@@ -214,55 +126,7 @@ impl JournalDump {
     /// # Errors
     /// [`Error`], if it is no journal, or none of a session.
     pub fn read(path: &Path, file: Arc<dyn ReadAt + Send + Sync>) -> Result<Self, Error> {
-        let damaged = |what: String| Error::Damaged { path: path.to_owned(), what };
-        let mut reader = Reader::new(&*file).map_err(|error| damaged(error.to_string()))?;
-        let mut next = || reader.next_entry().map_err(Error::io("read journal", path));
-        let Some(Entry::Session(_, header)) = next()? else {
-            return Err(damaged(
-                "the journal ends before its session header: nothing was received".to_owned(),
-            ));
-        };
-        let page_shift = u32::from(header.page_shift);
-        let mut assembly = Assembly::new(*header);
-        let mut number = 0;
-        let mut failed = None;
-        // Blocks are decoded by several threads; the rest keeps its place among them.
-        let steps = std::iter::from_fn(|| match next() {
-            Ok(Some(Entry::Block(block))) => {
-                number += 1;
-                Some(Step::Block(number - 1, block))
-            }
-            Ok(Some(Entry::End(end))) => Some(Step::Done(Done::End(end))),
-            Ok(Some(Entry::Restart(first))) => Some(Step::Done(Done::Restart(first))),
-            Ok(Some(Entry::Session(..))) => Some(Step::Done(Done::Nothing)),
-            Ok(None) => None,
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-        let decode = || {
-            move |step| match step {
-                Step::Block(number, block) => {
-                    let summary = Summary::of(number, &block.encoded, page_shift).ok();
-                    Done::Block((block.stream, block.number), block.offset, block.encoded.len(), summary)
-                }
-                Step::Done(done) => done,
-            }
-        };
-        pipeline::in_order(steps, decode, |done| {
-            match done {
-                Done::Block(id, offset, bytes, summary) => assembly.add(id, offset, bytes, summary),
-                Done::End(end) => assembly.end(end),
-                Done::Restart(first_block) => assembly.restart(first_block),
-                Done::Nothing => {}
-            }
-            Ok::<_, Error>(())
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let tail = reader.tail();
+        let Recovered { assembly, tail, .. } = Recovered::read(path, &*file)?;
         Self::new(path, file, assembly, tail)
     }
 
@@ -396,11 +260,7 @@ impl BlockReader<'_> {
     fn decode(&self, number: u32, pfn: u64) -> Result<Vec<u8>, Error> {
         let dump = self.dump;
         let bad = |what: String| Error::Page { pfn, what };
-        let place = dump
-            .assembly
-            .blocks
-            .get(number as usize)
-            .ok_or_else(|| bad(format!("block {number} is unknown")))?;
+        let place = dump.assembly.place(number).ok_or_else(|| bad(format!("block {number} is unknown")))?;
         let mut encoded = vec![0; place.bytes as usize];
         dump.file.read_exactly(place.offset, &mut encoded).map_err(Error::io("read journal", &dump.path))?;
         let block = Block::decode(&encoded).map_err(|error| bad(error.to_string()))?;

@@ -1,14 +1,16 @@
 //! The directory of a dump: `HOST-DATE`, as kdump names it.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use wire::SessionHeader;
+use wire::{SessionHeader, SessionId};
 
 use crate::Error;
+use crate::dump::{Dump, JournalDump};
+use crate::journal::{Entry, Reader};
 
 /// Directories of the same machine and second looked at for a free name.
 const MAX_SAME: u32 = 1000;
@@ -28,6 +30,43 @@ pub(super) fn create(parent: &Path, header: &SessionHeader) -> Result<PathBuf, E
     }
     let error = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(Error::io("create directory", parent.join(name))(error))
+}
+
+/// The directory in `parent` in which an earlier receiver of this session has left off, and its journal, locked.
+///
+/// # Errors
+/// [`Error::InUse`], if that receiver is at it still.
+pub(super) fn find_unfinished(
+    parent: &Path,
+    id: SessionId,
+    header: &SessionHeader,
+) -> Result<Option<(PathBuf, File)>, Error> {
+    // Other directories, other users' files: none of ours.
+    let Ok(entries) = std::fs::read_dir(parent) else { return Ok(None) };
+    for directory in entries.flatten().map(|entry| entry.path()) {
+        let path = directory.join("journal");
+        let Some(file) = journal_of(&path, id, header) else { continue };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path }),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock journal", path)(error)),
+        }
+        // A receiver that finished just now has taken it away; one that keeps it has nothing left to do.
+        let is_there = path.exists();
+        let is_finished = directory.join("vmcore").exists()
+            && JournalDump::open(&path).is_ok_and(|dump| dump.facts().is_complete);
+        if is_there && !is_finished {
+            return Ok(Some((directory, file)));
+        }
+    }
+    Ok(None)
+}
+
+/// The journal at `path`, if it is one of this session.
+fn journal_of(path: &Path, id: SessionId, header: &SessionHeader) -> Option<File> {
+    let file = OpenOptions::new().read(true).append(true).open(path).ok()?;
+    let first = Reader::new(&file).ok()?.next_entry().ok()??;
+    matches!(first, Entry::Session(of, that) if of == id && *that == *header).then_some(file)
 }
 
 /// The node's name as part of a file name.

@@ -1,7 +1,7 @@
 //! Lines to receive from: a serial port, a socket, a pipe.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::termios::{self, ControlModes, OptionalActions, Termios};
 
 use crate::Error;
@@ -34,40 +34,51 @@ pub enum Source {
     Stdin,
 }
 
+/// Whether the receiver may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It answers the sender.
+    Answer,
+    /// It writes nothing to the line.
+    ListenOnly,
+}
+
 /// An open line. A terminal gets its settings back when it is dropped.
 pub struct Line {
     file: File,
     name: String,
+    mode: Mode,
     is_interactive: bool,
     settings: Option<Termios>,
 }
 
 impl Line {
-    /// Opens a line. A socket that is not there yet is waited for as long as `wait`.
+    /// Opens a line. A socket that is not there yet is waited for as long as `wait`. Standard input is only listened to.
     ///
     /// # Errors
     /// [`Error::Io`], if it cannot be opened.
-    pub fn open(source: &Source, wait: Duration) -> Result<Self, Error> {
+    pub fn open(source: &Source, mode: Mode, wait: Duration) -> Result<Self, Error> {
         match source {
             Source::Serial(path, speed) => {
                 let doing = "open serial port";
                 let file = OpenOptions::new()
                     .read(true)
+                    .write(mode == Mode::Answer)
                     .custom_flags((OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed())
                     .open(path)
                     .map_err(Error::io(doing, path))?;
                 let settings = make_raw(&file, *speed).map_err(Error::io("set up serial port", path))?;
                 let name = path.display().to_string();
-                Ok(Self { file, name, is_interactive: true, settings: Some(settings) })
+                Ok(Self { file, name, mode, is_interactive: true, settings: Some(settings) })
             }
             Source::Unix(path) => {
                 let socket =
                     retry(wait, || UnixStream::connect(path)).map_err(Error::io("connect to", path))?;
-                Ok(Self::socket(socket.into(), path.display().to_string()))
+                Self::socket(socket.into(), path.display().to_string(), mode)
             }
             Source::Tcp(address) => {
                 let socket = retry(wait, || connect(address)).map_err(Error::io("connect to", address))?;
-                Ok(Self::socket(socket.into(), address.clone()))
+                Self::socket(socket.into(), address.clone(), mode)
             }
             Source::Stdin => {
                 let stdin = io::stdin().as_fd().try_clone_to_owned();
@@ -75,6 +86,7 @@ impl Line {
                 Ok(Self {
                     file: stdin.into(),
                     name: "standard input".to_owned(),
+                    mode: Mode::ListenOnly,
                     is_interactive: false,
                     settings: None,
                 })
@@ -83,15 +95,25 @@ impl Line {
     }
 
     /// A line that is open already: one end of a socket pair, say.
-    #[must_use]
-    pub fn socket(fd: OwnedFd, name: String) -> Self {
-        Self { file: fd.into(), name, is_interactive: true, settings: None }
+    ///
+    /// # Errors
+    /// [`Error::Io`], if it cannot be kept from blocking.
+    pub fn socket(fd: OwnedFd, name: String, mode: Mode) -> Result<Self, Error> {
+        let make_nonblocking = || fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK);
+        make_nonblocking().map_err(|error| Error::io("set up socket", &name)(error.into()))?;
+        Ok(Self { file: fd.into(), name, mode, is_interactive: true, settings: None })
     }
 
     /// What to call it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the receiver may speak.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Whether something may still come after any amount of noise.
@@ -104,6 +126,17 @@ impl Line {
 impl Read for Line {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.file.read(buf)
+    }
+}
+
+/// Never waits, but for standard input.
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

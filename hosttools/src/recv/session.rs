@@ -1,30 +1,27 @@
 //! A session that is being received: its directory, its journal, and what it will become.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use wire::{LineStats, SessionEnd, SessionHeader, SessionId};
+use wire::{Cursor, LineStats, SessionEnd, SessionHeader, SessionId};
 
+use super::line::Mode;
 use super::progress::Received;
+use super::syncer::Syncer;
 use super::{Options, Outcome, directory};
 use crate::Error;
-use crate::dump::{Assembly, Dump, JournalDump};
-use crate::file::{NewFile, create_new};
+use crate::dump::{Assembly, Dump, JournalDump, Recovered};
+use crate::file::{NewFile, append_to, create_new, sync_directory};
 use crate::index::Summary;
 use crate::journal::Writer;
 use crate::log::{self, KernelLogError};
 use crate::write;
 
-/// What has been received is on disk after this time.
-const SYNC_EVERY: Duration = Duration::from_millis(200);
-
 /// A session that is being received.
 pub(super) struct Session {
-    id: SessionId,
     directory: PathBuf,
     journal_path: PathBuf,
     journal: Writer<File>,
@@ -32,39 +29,112 @@ pub(super) struct Session {
     syncer: Syncer,
     assembly: Assembly,
     received: Received,
+    /// What the journal held when this receiver was started: a block number, and where that block begins.
+    resume_at: (u32, Cursor),
+    /// So many blocks from number 0 on, and then the end, are on disk.
+    durable: u32,
+    /// How many that will be once the journal is on disk up to this length.
+    unsynced: VecDeque<(u64, u32)>,
 }
 
 impl Session {
-    /// Makes the dump's directory, and begins its journal.
-    pub(super) fn begin(parent: &Path, id: SessionId, header: &SessionHeader) -> Result<Self, Error> {
+    /// Goes on with the journal of this session that an earlier receiver left in `parent`, or begins one. `notify` is
+    /// written to whenever more is on disk.
+    pub(super) fn begin(
+        parent: &Path,
+        id: SessionId,
+        header: &SessionHeader,
+        mode: Mode,
+        notify: UnixStream,
+    ) -> Result<Self, Error> {
+        match directory::find_unfinished(parent, id, header)? {
+            Some((directory, file)) => Self::go_on(directory, file, mode, notify),
+            None => Self::create(parent, id, header, notify),
+        }
+    }
+
+    fn create(
+        parent: &Path,
+        id: SessionId,
+        header: &SessionHeader,
+        notify: UnixStream,
+    ) -> Result<Self, Error> {
         let directory = directory::create(parent, header)?;
         let journal_path = directory.join("journal");
         let file = create_new(&journal_path)?;
         let io = |error| Error::io("write journal", &journal_path)(error);
         // A second receiver, or a tool that wants to remove it, sees that it is in use.
         file.try_lock().map_err(|error| io(error.into()))?;
-        let syncer = Syncer::start(file.try_clone().map_err(io)?);
+        let syncer = Syncer::start(file.try_clone().map_err(io)?, notify);
         let mut journal = Writer::new(file).map_err(io)?;
         journal.session(id, header).map_err(io)?;
         let console = create_new(&directory.join("console.log"))?;
+        // What is acknowledged must be found again.
+        sync_directory(&directory)?;
+        sync_directory(parent)?;
         Ok(Self {
-            id,
             directory,
             journal_path: journal_path.clone(),
             journal,
             console,
             syncer,
-            assembly: Assembly::new(header.clone()),
+            assembly: Assembly::new(id, header.clone()),
             received: Received { ram_pages: header.ram_pages, ..Received::default() },
+            resume_at: (0, Cursor::START),
+            durable: 0,
+            unsynced: VecDeque::new(),
         })
     }
 
+    fn go_on(directory: PathBuf, file: File, mode: Mode, notify: UnixStream) -> Result<Self, Error> {
+        let journal_path = directory.join("journal");
+        let io = |error| Error::io("write journal", &journal_path)(error);
+        let Recovered { mut assembly, length, .. } = Recovered::read(&journal_path, &file)?;
+        // What the earlier receiver was about to write.
+        file.set_len(length).map_err(io)?;
+        let mut journal = Writer::go_on(file.try_clone().map_err(io)?, length);
+        let (next_block, cursor) = assembly.resume_at();
+        // The sender makes them again. One that does not hear us does not: then they are better than nothing.
+        if mode == Mode::Answer && (assembly.has_gaps() || next_block < assembly.prefix()) {
+            journal.restart(next_block).map_err(io)?;
+            assembly.restart(next_block);
+        }
+        file.sync_data().map_err(io)?;
+        let console = append_to(&directory.join("console.log"))?;
+        let totals = assembly.totals();
+        let received = Received {
+            pages: totals.pages + totals.filled_pages + totals.hole_pages + totals.fragments,
+            ram_pages: assembly.header().ram_pages,
+            bytes: assembly.encoded_bytes(),
+            ..Received::default()
+        };
+        let mut session = Self {
+            syncer: Syncer::start(file, notify),
+            directory,
+            journal_path: journal_path.clone(),
+            journal,
+            console,
+            assembly,
+            received,
+            resume_at: (next_block, cursor),
+            durable: next_block,
+            unsynced: VecDeque::new(),
+        };
+        session.written()?;
+        Ok(session)
+    }
+
     pub(super) fn id(&self) -> SessionId {
-        self.id
+        self.assembly.session()
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The first block that an earlier receiver has not left behind, and where it begins.
+    pub(super) fn resume_at(&self) -> (u32, Cursor) {
+        self.resume_at
     }
 
     /// Takes a block: into the journal first.
@@ -75,11 +145,13 @@ impl Session {
         generation: u32,
         encoded: &[u8],
     ) -> Result<(), Error> {
+        if self.assembly.has((stream, number), generation) {
+            return Ok(());
+        }
         let offset = self
             .journal
             .block(stream, number, generation, encoded)
             .map_err(Error::io("write journal", &self.journal_path))?;
-        self.syncer.written()?;
         let page_shift = u32::from(self.assembly.header().page_shift);
         let summary = Summary::of(self.assembly.next_block(), encoded, page_shift).ok();
         if let Some(summary) = &summary {
@@ -88,25 +160,53 @@ impl Session {
             self.received.pages += totals.pages + totals.filled_pages + totals.hole_pages + totals.fragments;
         }
         self.received.bytes += encoded.len() as u64;
-        self.assembly.add((stream, number), offset, encoded.len(), summary);
-        Ok(())
+        self.assembly.add((stream, number), generation, offset, encoded.len(), summary);
+        self.written()
     }
 
     /// The sender went back: blocks from `first_block` on come again.
     pub(super) fn restart(&mut self, first_block: u32) -> Result<(), Error> {
         self.journal.restart(first_block).map_err(Error::io("write journal", &self.journal_path))?;
         self.assembly.restart(first_block);
-        self.syncer.written()
+        self.durable = self.durable.min(first_block);
+        self.unsynced.clear();
+        self.written()
     }
 
     /// The sender has said all it had to say.
     pub(super) fn end(&mut self, end: &SessionEnd) -> Result<(), Error> {
-        if !self.assembly.has_ended() {
-            self.journal.end(end).map_err(Error::io("write journal", &self.journal_path))?;
-            self.syncer.written()?;
+        if self.assembly.said_end() == Some(*end) {
+            return Ok(());
         }
+        self.journal.end(end).map_err(Error::io("write journal", &self.journal_path))?;
         self.assembly.end(*end);
-        Ok(())
+        self.written()
+    }
+
+    /// The journal has grown.
+    fn written(&mut self) -> Result<(), Error> {
+        let blocks = self.assembly.prefix();
+        let has_end = self.assembly.said_end().is_some_and(|end| end.blocks == blocks);
+        let stored = blocks.saturating_add(u32::from(has_end));
+        if stored != self.unsynced.back().map_or(self.durable, |&(_, before)| before) {
+            self.unsynced.push_back((self.journal.length(), stored));
+        }
+        self.syncer.written(self.journal.length())
+    }
+
+    /// How many blocks from number 0 on are on disk; the end counts as one more behind the last.
+    pub(super) fn durable(&mut self) -> u32 {
+        let synced = self.syncer.synced();
+        while let Some((_, stored)) = self.unsynced.pop_front_if(|(length, _)| *length <= synced) {
+            self.durable = stored;
+        }
+        self.durable
+    }
+
+    /// Whether all blocks and the end are on disk: the sender may go.
+    pub(super) fn is_stored(&mut self) -> bool {
+        let durable = self.durable();
+        self.assembly.said_end().is_some_and(|end| durable > end.blocks)
     }
 
     /// Text of the console, free of control characters.
@@ -120,7 +220,7 @@ impl Session {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.assembly.has_ended()
+        self.assembly.said_end().is_some()
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -134,7 +234,7 @@ impl Session {
         let file = journal.into_inner();
         let is_complete = assembly.is_complete();
         let bad_blocks = assembly.bad_blocks();
-        let totals = *assembly.totals();
+        let totals = assembly.totals();
         let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
         let dump = JournalDump::received(&journal_path, reader, assembly)?;
         let written = write::to_file(&dump, &directory.join("vmcore"), options.write, &mut |_, _| {})?;
@@ -178,63 +278,108 @@ fn write_log(dump: &JournalDump, path: &Path) -> Result<(), KernelLogError> {
     Ok(())
 }
 
-/// Puts the journal on disk at most [`SYNC_EVERY`] after it was written to, without keeping the line waiting.
-struct Syncer {
-    wake: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<io::Result<()>>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Tail;
+    use codec::CodecId;
+    use wire::{BlockHeader, Record};
 
-impl Syncer {
-    fn start(file: File) -> Self {
-        let (wake, woken) = sync_channel::<()>(1);
-        let thread = thread::spawn(move || {
-            while woken.recv().is_ok() {
-                // Whatever else is written meanwhile goes along.
-                let closed = woken_late(&woken);
-                file.sync_data()?;
-                if closed {
-                    break;
-                }
-            }
-            file.sync_data()
-        });
-        Self { wake: Some(wake), thread: Some(thread) }
+    const ID: SessionId = SessionId(7);
+
+    fn header() -> SessionHeader {
+        let utsname = [0; wire::UTSNAME_BYTES];
+        SessionHeader { e_machine: 62, page_shift: 12, dump_level: 0, crash_time: 1, ram_pages: 90, utsname }
     }
 
-    /// Something was written.
-    ///
-    /// # Errors
-    /// [`Error::Io`] of an earlier time.
-    fn written(&mut self) -> Result<(), Error> {
-        match self.wake.as_ref().map(|wake| wake.try_send(())) {
-            Some(Err(TrySendError::Disconnected(()))) => self.join(),
-            _ => Ok(()),
+    /// Block `number`: ten pages of one word.
+    fn block(number: u32) -> Vec<u8> {
+        let mut raw = Vec::new();
+        let first = u64::from(number) * 10;
+        Record::Fill { pfn: first, pages: 10, word: first }.encode(&mut raw);
+        let cursor = |position| Cursor { pass: 2, position };
+        let raw_bytes = u32::try_from(raw.len()).unwrap();
+        let header =
+            BlockHeader { start: cursor(first), end: cursor(first + 10), codec: CodecId::None, raw_bytes };
+        [&header.encode()[..], &raw].concat()
+    }
+
+    fn begin(parent: &Path) -> Result<Session, Error> {
+        let (_, notify) = UnixStream::pair().unwrap();
+        Session::begin(parent, ID, &header(), Mode::Answer, notify)
+    }
+
+    fn push(session: &mut Session, number: u32) {
+        let encoded = block(number);
+        session.block(0, number, wire::generation(&encoded), &encoded).unwrap();
+    }
+
+    #[test]
+    fn a_receiver_killed_at_any_byte_of_its_journal_goes_on_behind_the_last_whole_block() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut session = begin(parent.path()).unwrap();
+        let mut ends = vec![session.journal.length()];
+        // One before its turn: it comes again.
+        for number in [0, 1, 2, 4] {
+            push(&mut session, number);
+            ends.push(session.journal.length());
+        }
+        let path = session.journal_path.clone();
+        drop(session);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in usize::try_from(ends[0]).unwrap()..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let mut session = begin(parent.path()).unwrap();
+            let blocks = ends.iter().skip(1).filter(|&&end| end <= cut as u64).count().min(3) as u32;
+            let at = if blocks == 0 {
+                Cursor::START
+            } else {
+                Cursor { pass: 2, position: u64::from(blocks) * 10 }
+            };
+            assert_eq!(session.resume_at(), (blocks, at), "cut at {cut}");
+            (blocks..6).for_each(|number| push(&mut session, number));
+            assert_eq!(session.assembly.prefix(), 6);
+            drop(session);
+            let recovered = Recovered::read(&path, &File::open(&path).unwrap()).unwrap();
+            assert_eq!((recovered.tail, recovered.assembly.prefix()), (Tail::Clean, 6), "cut at {cut}");
+            assert_eq!(recovered.assembly.totals().filled_pages, 60);
         }
     }
 
-    /// Everything has been written: puts it on disk.
-    fn finish(mut self) -> Result<(), Error> {
-        self.join()
+    #[test]
+    fn blocks_are_durable_once_they_are_on_disk_and_the_end_behind_all_of_them() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut session = begin(parent.path()).unwrap();
+        push(&mut session, 0);
+        session.end(&SessionEnd { blocks: 3, ..SessionEnd::default() }).unwrap();
+        push(&mut session, 2);
+        await_durable(&mut session, 1);
+        push(&mut session, 1);
+        await_durable(&mut session, 4);
+        assert!(session.is_stored());
+        session.restart(2).unwrap();
+        assert_eq!(session.durable(), 2);
+        assert!(!session.is_stored());
     }
 
-    fn join(&mut self) -> Result<(), Error> {
-        self.wake = None;
-        let result = self.thread.take().map_or(Ok(Ok(())), JoinHandle::join);
-        let result = result.unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has failed")));
-        result.map_err(Error::io("put on disk", "journal"))
-    }
-}
-
-/// Waits out the group; whether the writer has gone.
-fn woken_late(woken: &std::sync::mpsc::Receiver<()>) -> bool {
-    let deadline = std::time::Instant::now() + SYNC_EVERY;
-    loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        match woken.recv_timeout(left) {
-            Ok(()) if left.is_zero() => return false,
-            Ok(()) => {}
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return true,
+    fn await_durable(session: &mut Session, expected: u32) {
+        let started = std::time::Instant::now();
+        while session.durable() < expected {
+            assert!(started.elapsed().as_secs() < 60);
+            std::thread::yield_now();
         }
+        assert_eq!(session.durable(), expected);
+    }
+
+    #[test]
+    fn another_session_has_another_directory_and_a_locked_one_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = begin(parent.path()).unwrap();
+        assert!(matches!(begin(parent.path()), Err(Error::InUse { .. })));
+        let (_, notify) = UnixStream::pair().unwrap();
+        let second = Session::begin(parent.path(), SessionId(8), &header(), Mode::Answer, notify).unwrap();
+        assert_ne!(first.directory(), second.directory());
+        drop(first);
+        assert_eq!(begin(parent.path()).unwrap().resume_at().0, 0);
     }
 }

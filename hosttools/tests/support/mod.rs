@@ -3,21 +3,21 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use capture::{Clock, Crash, Link, send};
 use codec::CodecId;
 use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{self, Dump, PageState};
-use rcapture::recv::{self, Line, Outcome};
+use rcapture::recv::{self, Line, Mode, Outcome};
 use rcapture::write;
 use vmcore::headers::{Class, CoreHeader, Machine, ProgramHeader, push_program_header};
 use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
-use wire::SessionId;
+use wire::{SessionEnd, SessionId};
 
 pub const PAGE: usize = 4096;
 const ELFCOREHDR_PA: u64 = 0x3c_0000;
@@ -129,6 +129,172 @@ impl Memory {
     }
 }
 
+/// A crashed machine that sends, over a socket that whoever listens connects to. Without a listener, what it sends is
+/// gone, as on a serial line.
+pub struct Target {
+    sender: JoinHandle<(SessionEnd, Wire)>,
+}
+
+/// What the line does to bytes, and how fast it is.
+#[derive(Clone, Copy)]
+pub struct Trouble {
+    /// One byte of so many is wrong, in both directions.
+    pub damage_every: Option<u64>,
+    pub bytes_per_second: u64,
+    /// The machine waits for a listener before it crashes.
+    pub waits: bool,
+    /// After so many bytes the console says something.
+    pub text_at: Option<u64>,
+}
+
+/// What the console says in between.
+pub const CONSOLE_TEXT: &str = "usb 1-1: device descriptor read/64, error -110";
+
+impl Target {
+    /// Crashes the machine with this memory; its line is at `socket`.
+    pub fn crash(memory: Memory, socket: &Path, trouble: Trouble) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut wire = Wire {
+            listener,
+            host: None,
+            trouble,
+            started: Instant::now(),
+            carried: 0,
+            heard: 0,
+            said_text: false,
+            ended_frame: false,
+            random: 1,
+            to_damage: trouble.damage_every.unwrap_or(u64::MAX),
+        };
+        let sender = thread::spawn(move || {
+            while trouble.waits && wire.host.is_none() {
+                wire.connect();
+                thread::sleep(Duration::from_millis(5));
+            }
+            wire.started = Instant::now();
+            let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
+            let options =
+                capture::Options { session: SessionId(0x1234), encoder: CodecId::Deflate.encoder() };
+            let end = send(&crash, &memory, &mut wire, &Since(Instant::now()), options).unwrap();
+            (end, wire)
+        });
+        Self { sender }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.sender.is_finished()
+    }
+
+    /// Waits until all is sent; what was said at the end, and the line.
+    pub fn finish(self) -> (SessionEnd, Wire) {
+        self.sender.join().unwrap()
+    }
+}
+
+struct Since(Instant);
+
+impl Clock for Since {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The target's end of the line.
+pub struct Wire {
+    listener: UnixListener,
+    host: Option<UnixStream>,
+    trouble: Trouble,
+    started: Instant,
+    carried: u64,
+    /// Bytes that the host has said.
+    pub heard: u64,
+    said_text: bool,
+    ended_frame: bool,
+    random: u64,
+    to_damage: u64,
+}
+
+impl Wire {
+    fn connect(&mut self) {
+        if let Ok((host, _)) = self.listener.accept() {
+            host.set_nonblocking(true).unwrap();
+            self.host = Some(host);
+        }
+    }
+
+    fn damage(&mut self, bytes: &mut [u8]) {
+        let Some(every) = self.trouble.damage_every else { return };
+        for byte in bytes {
+            self.to_damage -= 1;
+            if self.to_damage == 0 {
+                self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                self.to_damage = 1 + (self.random >> 33) % (2 * every);
+                *byte ^= 1 << ((self.random >> 20) % 8);
+            }
+        }
+    }
+
+    /// What the host says in this time.
+    pub fn hear_for(&mut self, time: Duration) -> Vec<u8> {
+        let started = Instant::now();
+        let mut heard = Vec::new();
+        let mut buf = [0; 1024];
+        while started.elapsed() < time {
+            let count = self.read(&mut buf);
+            heard.extend_from_slice(&buf[..count]);
+            thread::sleep(Duration::from_millis(5));
+        }
+        heard
+    }
+}
+
+impl Link for Wire {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.connect();
+        let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap();
+        let allowed = milliseconds * self.trouble.bytes_per_second / 1000;
+        let room = usize::try_from(allowed.saturating_sub(self.carried)).unwrap();
+        if room == 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let mut bytes = bytes[..bytes.len().min(room)].to_vec();
+        if self.ended_frame && !self.said_text && self.trouble.text_at.is_some_and(|at| self.carried >= at) {
+            self.said_text = true;
+            let text = format!("{CONSOLE_TEXT}\r\n\0");
+            self.host.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        let count = bytes.len();
+        let before = (self.random, self.to_damage);
+        self.damage(&mut bytes);
+        let written = match self.host.as_mut().map(|host| host.write(&bytes)) {
+            Some(Ok(written)) => written,
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Some(Err(_)) | None => {
+                self.host = None;
+                count
+            }
+        };
+        if written < count {
+            (self.random, self.to_damage) = (before.0, before.1.saturating_sub(written as u64).max(1));
+        }
+        if written > 0 {
+            self.ended_frame = bytes[written - 1] == 0;
+        }
+        self.carried += written as u64;
+        written
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        let count = self.host.as_mut().map_or(0, |host| host.read(buf).unwrap_or(0));
+        self.heard += count as u64;
+        let mut heard = buf[..count].to_vec();
+        self.damage(&mut heard);
+        buf[..count].copy_from_slice(&heard);
+        count
+    }
+}
+
 fn elfcorehdr() -> Vec<u8> {
     let mut out = Vec::new();
     CoreHeader {
@@ -205,7 +371,8 @@ pub fn receive(line: &[u8], options: &recv::Options) -> Result<Outcome, rcapture
         // The receiver may have heard enough before all is written.
         let _ = target.write_all(&line);
     });
-    let outcome = recv::receive(Line::socket(host.into(), "test line".to_owned()), &stopped, options);
+    let host = Line::socket(host.into(), "test line".to_owned(), Mode::ListenOnly).unwrap();
+    let outcome = recv::receive(host, &stopped, options);
     sender.join().unwrap();
     outcome
 }
