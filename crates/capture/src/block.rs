@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use codec::{Encoder, OutputFull};
 use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
 
-/// What the encoder gets at once; the line is looked after in between.
-pub(crate) const PIECE_BYTES: usize = 4096;
+/// What the encoder gets at once; the line is looked after in between. A codec as slow as LZMA (100 ms for 64 KiB) is
+/// then busy for 0.15 ms, in which 14 bytes come at 921600: a FIFO of 16 has room for them.
+const PIECE_BYTES: usize = 96;
 
 /// Makes one block at a time.
 pub(crate) struct BlockBuilder {

@@ -108,7 +108,6 @@ impl Receiver {
     pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Event<'_>)) {
         let Self { deframer, state } = self;
         deframer.push(bytes, |chunk| state.chunk(chunk, &mut sink));
-        state.acknowledge();
     }
 
     /// The line has been quiet for a while: hands over text that has no line end yet.
@@ -140,12 +139,13 @@ impl Receiver {
             if let Some(arrivals) = &mut self.state.arrivals {
                 arrivals.unanswered = arrivals.unanswered.max(1);
             }
-            self.state.acknowledge();
         }
     }
 
-    /// What is to be written to the line, taken away. To be called after each of the other calls.
+    /// What is to be written to the line, taken away. To be called after each of the other calls: one reply answers all
+    /// that came until then, because a second one close behind it would not fit the FIFO of a sender that is busy.
     pub fn take_replies(&mut self) -> Vec<u8> {
+        self.state.acknowledge();
         core::mem::take(&mut self.state.replies)
     }
 
