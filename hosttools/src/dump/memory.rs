@@ -1,6 +1,7 @@
 //! A dump as the crashed machine's physical memory.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use ::memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 
@@ -16,6 +17,9 @@ struct Last<'a> {
     reader: Box<dyn PageReader + 'a>,
     pfn: Option<u64>,
     page: Vec<u8>,
+    /// The frames that were looked at last, and what became of all of them.
+    run: Range<u64>,
+    state: PageState,
 }
 
 impl<'a> DumpMemory<'a> {
@@ -23,7 +27,16 @@ impl<'a> DumpMemory<'a> {
     #[must_use]
     pub fn new(dump: &'a dyn Dump) -> Self {
         let page = vec![0; dump.facts().page_bytes()];
-        Self { dump, last: RefCell::new(Last { reader: dump.reader(), pfn: None, page }) }
+        Self {
+            dump,
+            last: RefCell::new(Last {
+                reader: dump.reader(),
+                pfn: None,
+                page,
+                run: 0..0,
+                state: PageState::Missing,
+            }),
+        }
     }
 
     fn load(&self, last: &mut Last<'a>, pfn: u64) -> Result<(), ReadFaultKind> {
@@ -31,8 +44,11 @@ impl<'a> DumpMemory<'a> {
             return Ok(());
         }
         last.pfn = None;
-        let (state, _) = self.dump.state_at(pfn).map_err(|_| ReadFaultKind::NotInDump)?;
-        match state {
+        if !last.run.contains(&pfn) {
+            let (state, pages) = self.dump.state_at(pfn).map_err(|_| ReadFaultKind::NotInDump)?;
+            (last.run, last.state) = (pfn..pfn.saturating_add(pages), state);
+        }
+        match last.state {
             PageState::Data => last.reader.read(pfn, &mut last.page).map_err(|_| ReadFaultKind::NotInDump)?,
             PageState::Filled(word) => fill(&mut last.page, word),
             PageState::Hole(3) => return Err(ReadFaultKind::MachineCheck),
