@@ -10,7 +10,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rcapture::dump::JournalDump;
 use rcapture::write::{self, Compression, Format, Options};
 
-const BYTES: u64 = 256 << 20;
+/// Memory of the crashed machine; `support::MIX` says what is in it.
+const BYTES: u64 = 2 << 30;
 
 fn kdump_write(criterion: &mut Criterion) {
     let journal = Arc::new(support::journal(BYTES));

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rcapture::dump::{Dump, JournalDump};
 
-const BYTES: u64 = 256 << 20;
+/// Memory of the crashed machine; `support::MIX` says what is in it.
+const BYTES: u64 = 2 << 30;
 
 fn reassembly(criterion: &mut Criterion) {
     let journal = Arc::new(support::journal(BYTES));

@@ -1,25 +1,78 @@
-//! A session of a machine with memory like a kernel's: a third zero, a third small numbers, the rest anything.
+//! A session of a machine with memory like that of a guest that has just booted: [`MIX`].
 
 use codec::CodecId;
 use rcapture::journal::Writer;
 use vmcore::elfcore::NewElfCore;
 use vmcore::elfcorehdr::{Class, LoadSegment, Machine};
-use wire::{BlockHeader, Cursor, MetaKind, Record, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES};
+use wire::{
+    BlockHeader, Cursor, MAX_RAW_BYTES, MetaKind, Record, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES,
+};
 
 const PAGE: usize = 4096;
-/// Pages in a block, as the capture kernel makes them.
-const BLOCK_PAGES: u64 = 15;
 
-/// The bytes of page `pfn`, but for zero pages.
-fn page(pfn: u64) -> Vec<u8> {
+/// Pages of the same kind lie together, so many of them: a sixteenth of what the page allocator hands out at most.
+const REGION_PAGES: u64 = 64;
+
+/// Of a hundred regions, so many are zero (never used, or freed and cleared), of one repeated word (poison), of small
+/// numbers and pointers (kernel data, heaps; deflate makes them half as large), of text (logs, scripts; a quarter), and of
+/// bytes that do not compress (page cache of compressed files).
+pub const MIX: [(Kind, u64); 5] =
+    [(Kind::Zero, 80), (Kind::Poison, 3), (Kind::Pointers, 8), (Kind::Text, 5), (Kind::Random, 4)];
+
+/// What a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Zero,
+    Poison,
+    Pointers,
+    Text,
+    Random,
+}
+
+/// What page `pfn` holds.
+fn kind(pfn: u64) -> Kind {
+    // Multiplicative hashing (Knuth, 6.4): regions of a kind are spread over memory.
+    let mut place = ((pfn / REGION_PAGES).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 100;
+    for (kind, share) in MIX {
+        if place < share {
+            return kind;
+        }
+        place -= share;
+    }
+    Kind::Zero
+}
+
+/// The bytes of a page of this kind.
+fn page(kind: Kind, pfn: u64) -> Vec<u8> {
+    const WORDS: [&str; 8] =
+        ["kernel: ", "usb 1-1: ", "systemd", "[    0.", "error", " = 0x", "\n", "device "];
     let mut state = pfn | 1;
-    let shift = if pfn % 3 == 1 { 60 } else { 40 };
-    (0..PAGE / 8)
-        .flat_map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> shift).to_le_bytes()
-        })
-        .collect()
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 20
+    };
+    let mut page = Vec::with_capacity(PAGE + 16);
+    while page.len() < PAGE {
+        let random = next();
+        match kind {
+            Kind::Zero | Kind::Poison => page.push(0),
+            Kind::Pointers => page.extend_from_slice(
+                &match random % 4 {
+                    0 => 0xffff_8880_0000_0000 | (random & 0xff_ffc0),
+                    1 => random & 0xfff,
+                    _ => 0,
+                }
+                .to_le_bytes(),
+            ),
+            Kind::Text => {
+                page.extend_from_slice(WORDS[usize::try_from(random % 8).unwrap()].as_bytes());
+                page.push(b'0' + u8::try_from(next() % 10).unwrap());
+            }
+            Kind::Random => page.extend_from_slice(&random.to_le_bytes()[..4]),
+        }
+    }
+    page.truncate(PAGE);
+    page
 }
 
 /// The journal of a session with `bytes` of memory.
@@ -50,13 +103,20 @@ pub fn journal(bytes: u64) -> Vec<u8> {
         &mut end,
     );
     close(&mut raw, &mut end, &mut writer);
-    for pfn in 0..pages {
-        if pfn % 3 == 0 {
-            push(&Record::Fill { pfn, pages: 1, word: 0 }, &mut raw, &mut end);
+    let mut pfn = 0;
+    while pfn < pages {
+        let kind = kind(pfn);
+        if matches!(kind, Kind::Zero | Kind::Poison) {
+            let word = if kind == Kind::Zero { 0 } else { 0xcccc_cccc_cccc_cccc };
+            let run = (pfn..pages).take_while(|&next| self::kind(next) == kind).count() as u64;
+            let record = Record::Fill { pfn, pages: u32::try_from(run).unwrap(), word };
+            push(&record, &mut raw, &mut end);
+            pfn += run;
         } else {
-            push(&Record::Page { pfn, bytes: &page(pfn) }, &mut raw, &mut end);
+            push(&Record::Page { pfn, bytes: &page(kind, pfn) }, &mut raw, &mut end);
+            pfn += 1;
         }
-        if pfn % BLOCK_PAGES == BLOCK_PAGES - 1 {
+        if raw.len() > MAX_RAW_BYTES - 2 * PAGE {
             close(&mut raw, &mut end, &mut writer);
         }
     }

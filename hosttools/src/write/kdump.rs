@@ -122,10 +122,10 @@ fn bitmap(
 enum Stored {
     /// So many pages that are not in the dump.
     Lost(u64),
-    /// All zero.
-    Zero,
-    /// The next so many bytes of the batch's data, and the flag of their compression.
-    Data { bytes: u32, flags: u32 },
+    /// So many pages that are all zero.
+    Zero(u64),
+    /// The next so many bytes of the batch's data, the flag of their compression, and how many pages are the same.
+    Data { bytes: u32, flags: u32, pages: u64 },
 }
 
 /// A batch, ready to be written.
@@ -166,23 +166,26 @@ fn pages(
     pipeline::in_order(batches(runs), new_packer, |packed: Packed| {
         let mut rest = packed.data.as_slice();
         for stored in packed.stored {
-            let descriptor = match stored {
+            let (descriptor, pages) = match stored {
                 Stored::Lost(pages) => {
                     written.lost += pages;
                     descriptors.append_zeros(pages.saturating_mul(PAGE_DESCRIPTOR_BYTES as u64), sink)?;
                     continue;
                 }
-                Stored::Zero => zero_page,
-                Stored::Data { bytes, flags } => {
+                Stored::Zero(pages) => (zero_page, pages),
+                Stored::Data { bytes, flags, pages } => {
                     let (page, behind) = rest.split_at_checked(bytes as usize).unwrap_or((rest, &[]));
                     rest = behind;
                     let offset = data.position();
                     data.append(page, sink)?;
-                    PageDescriptor { offset, size: bytes, flags, page_flags: 0 }
+                    (PageDescriptor { offset, size: bytes, flags, page_flags: 0 }, pages)
                 }
             };
-            written.pages += 1;
-            descriptors.append(&descriptor.encode(), sink)?;
+            written.pages += pages;
+            let descriptor = descriptor.encode();
+            for _ in 0..pages {
+                descriptors.append(&descriptor, sink)?;
+            }
         }
         progress(written.pages, total);
         Ok::<_, Error>(())
@@ -198,6 +201,7 @@ struct Packer<'a> {
     compressor: Compressor,
     flag: u32,
     page: Vec<u8>,
+    zeros: Vec<u8>,
     compressed: Vec<u8>,
 }
 
@@ -209,6 +213,7 @@ impl<'a> Packer<'a> {
             compressor: Compressor::new(compression),
             flag: compression.flag(),
             page: vec![0; page_bytes],
+            zeros: vec![0; page_bytes],
             compressed: vec![0; page_bytes],
         }
     }
@@ -219,15 +224,16 @@ impl<'a> Packer<'a> {
             match run.state {
                 PageState::Excluded => {}
                 PageState::Hole(_) | PageState::Missing => packed.stored.push(Stored::Lost(run.pages)),
-                PageState::Filled(0) => packed.stored.extend((0..run.pages).map(|_| Stored::Zero)),
+                PageState::Filled(0) => packed.stored.push(Stored::Zero(run.pages)),
+                // Stored once, for all of them.
                 PageState::Filled(word) => {
                     fill(&mut self.page, word);
-                    (0..run.pages).for_each(|_| self.store(&mut packed));
+                    self.store(run.pages, &mut packed);
                 }
                 PageState::Data => {
                     for pfn in run.first..run.first + run.pages {
                         match self.reader.read(pfn, &mut self.page) {
-                            Ok(()) => self.store(&mut packed),
+                            Ok(()) => self.store(1, &mut packed),
                             // One bad page does not cost the others: it is lost, and the dump says so.
                             Err(_) => packed.stored.push(Stored::Lost(1)),
                         }
@@ -238,9 +244,10 @@ impl<'a> Packer<'a> {
         packed
     }
 
-    fn store(&mut self, packed: &mut Packed) {
-        if self.page.iter().all(|&byte| byte == 0) {
-            packed.stored.push(Stored::Zero);
+    /// Stores the page that has been read, which stands for so many.
+    fn store(&mut self, pages: u64, packed: &mut Packed) {
+        if self.page == self.zeros {
+            packed.stored.push(Stored::Zero(pages));
             return;
         }
         let compressed = self.compressor.compress(&self.page, &mut self.compressed);
@@ -249,6 +256,6 @@ impl<'a> Packer<'a> {
             None => (self.page.as_slice(), 0),
         };
         packed.data.extend_from_slice(bytes);
-        packed.stored.push(Stored::Data { bytes: u32::try_from(bytes.len()).unwrap_or(0), flags });
+        packed.stored.push(Stored::Data { bytes: u32::try_from(bytes.len()).unwrap_or(0), flags, pages });
     }
 }
