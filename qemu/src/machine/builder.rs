@@ -244,7 +244,9 @@ impl MachineBuilder {
         }
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", "q35", "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
-        command.args(["-no-user-config", "-cpu", &self.cpu]);
+        // QEMU 7.2's TCG leaves garbage in the flags behind a cmpxchg16b now and then, and Linux 6.12, whose slab
+        // allocator uses it, dies of that at boot. A kernel does without where the CPU has none.
+        command.args(["-no-user-config", "-cpu", &format!("{},-cx16", self.cpu)]);
         command.args(["-smp", &self.smp.to_string(), "-m", &format!("{}M", self.memory_mib)]);
         command.args(["-chardev", &serial, "-serial", "chardev:line"]);
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", comma_doubled(monitor))]);
