@@ -51,7 +51,6 @@ impl Spec {
     }
 
     /// The machine, not yet started.
-    #[must_use]
     pub fn machine(&self, line: &Line) -> MachineBuilder {
         let lab = Lab::open().unwrap();
         Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
