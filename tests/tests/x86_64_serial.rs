@@ -225,6 +225,6 @@ fn drgn_reads_what_was_there(dumps: &[&Path], truth: &Truth) {
         .collect();
     match drgn::read_16_bytes(dumps, &addresses) {
         Ok(read) => assert_eq!(read, vec![expected; dumps.len()], "at {addresses:x?}"),
-        Err(reason) => println!("outcome: not run: drgn: {reason}"),
+        Err(reason) => println!("left out: drgn: {reason}"),
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Need {
     ImageCompiler,
     /// A machine to crash.
     Qemu,
+    /// An environment for drgn, another judge of a vmcore. Optional: tests do without.
+    PythonVenv,
 }
 
 impl Need {
@@ -42,7 +44,13 @@ impl Need {
             Self::ImageCompiler => Ok(toolchain::missing_packages(&Shell::new()?, Target::X86_64.triple())),
             Self::Qemu if in_path("qemu-system-x86_64") => Ok(Vec::new()),
             Self::Qemu => Ok(vec!["qemu-system-x86"]),
+            Self::PythonVenv if has_venv() => Ok(Vec::new()),
+            Self::PythonVenv => Ok(vec!["python3-venv"]),
         }
+    }
+
+    fn is_optional(self) -> bool {
+        self == Self::PythonVenv
     }
 }
 
@@ -56,13 +64,19 @@ pub(crate) fn run(needs: &[Need], interrupt: &Interrupt) -> Result<()> {
         return Ok(());
     }
     let by_hand = format!("apt-get update && apt-get install --no-install-recommends {}", packages.join(" "));
+    let is_root = rustix::process::geteuid().is_root();
+    let required: Vec<Need> = needs.iter().copied().filter(|need| !need.is_optional()).collect();
+    if !(is_root && in_path("apt-get")) && missing(&required)?.is_empty() {
+        eprintln!("optional packages are missing ({}): what needs them is left out", packages.join(", "));
+        return Ok(());
+    }
     if !in_path("apt-get") {
         let packages = packages.join(", ");
         bail!(Missing(format!(
             "this machine lacks what Debian has in the packages {packages}: install that"
         )));
     }
-    if !rustix::process::geteuid().is_root() {
+    if !is_root {
         bail!(Missing(format!("packages are missing; run: sudo sh -c '{by_hand}'")));
     }
     eprintln!("installing {}", packages.join(", "));
@@ -127,6 +141,12 @@ fn names_candidate(policy: &str) -> bool {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Candidate: "))
         .any(|version| version != "(none)")
+}
+
+/// Debian has the module without the archives it needs in another package.
+fn has_venv() -> bool {
+    let query = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    query.is_ok_and(|output| output.status.success())
 }
 
 /// Whether there is such a program.

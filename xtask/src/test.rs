@@ -22,8 +22,10 @@ use crate::steps::{Elapsed, step};
 use libtest::{Reader, Verdict};
 use summary::{Outcome, Summary};
 
-/// Compiling the workspace from nothing is most of it.
+/// Compiling the workspace from nothing is most of it on the host; in the lab it is booting machines without KVM.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
+/// Every combination of machines.
+const FULL_DEADLINE: Duration = Duration::from_secs(4 * 60 * 60);
 /// The crates whose tests crash machines.
 const LAB: [&str; 2] = ["end-to-end", "rcapture-qemu"];
 /// What their tests are called when none of them can run.
@@ -59,14 +61,15 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     let but_the_lab = LAB.map(|package| ["--exclude", package]).concat();
     // Without a lab its tests are still listed, as not run.
     let on_the_host = if ready { [&["--workspace"], &but_the_lab[..]].concat() } else { vec!["--workspace"] };
-    run.cargo_test("tests on the host", cargo_test(&on_the_host, &[]), Shown::Failures)?;
+    run.cargo_test("tests on the host", cargo_test(&on_the_host, &[]), DEADLINE, Shown::Failures)?;
     // A workspace of its own; without libFuzzer it builds with any compiler.
     let replay = cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], &[]);
-    run.cargo_test("the fuzzers' corpus", replay, Shown::Failures)?;
+    run.cargo_test("the fuzzers' corpus", replay, DEADLINE, Shown::Failures)?;
     if ready {
         let mut command = cargo_test(&lab, &["--include-ignored", "--test-threads=1", "--show-output"]);
         command.env(FULL, if args.full { "1" } else { "0" });
-        run.cargo_test("tests in the lab, one machine at a time", command, Shown::Everything)?;
+        let deadline = if args.full { FULL_DEADLINE } else { DEADLINE };
+        run.cargo_test("tests in the lab, one machine at a time", command, deadline, Shown::Everything)?;
     }
     eprintln!("\n==> summary ({}; all output: {})", Elapsed(start.elapsed()), run.log.path.display());
     println!("{}", run.summary);
@@ -108,7 +111,7 @@ impl Run<'_> {
 
     fn lab(&self, is_full: bool) -> Result<()> {
         step("what the machine must have", || {
-            setup::run(&[Need::ImageCompiler, Need::Qemu], self.interrupt)
+            setup::run(&[Need::ImageCompiler, Need::Qemu, Need::PythonVenv], self.interrupt)
         })?;
         step("capture image", || image::build(Target::X86_64))?;
         step("host tools", || host_tools::build(self.interrupt))?;
@@ -116,8 +119,8 @@ impl Run<'_> {
     }
 
     /// Runs `cargo test` and counts what it says.
-    fn cargo_test(&mut self, name: &str, command: Command, shown: Shown) -> Result<()> {
-        let (reader, end) = step(name, || self.read_tests(command, shown))?;
+    fn cargo_test(&mut self, name: &str, command: Command, deadline: Duration, shown: Shown) -> Result<()> {
+        let (reader, end) = step(name, || self.read_tests(command, deadline, shown))?;
         let mut explained = false;
         for suite in reader.finish() {
             for (test, output) in suite.failures() {
@@ -137,9 +140,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn read_tests(&mut self, command: Command, shown: Shown) -> Result<(Reader, End)> {
+    fn read_tests(&mut self, command: Command, deadline: Duration, shown: Shown) -> Result<(Reader, End)> {
         let mut reader = Reader::default();
-        let end = process::run_lines(command, DEADLINE, self.interrupt, |line| {
+        let end = process::run_lines(command, deadline, self.interrupt, |line| {
             self.log.line(line);
             let concluded = reader.line(line).map(|(test, verdict)| (test.to_owned(), verdict.clone()));
             if let Some((test, verdict)) = concluded {

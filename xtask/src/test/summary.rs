@@ -18,12 +18,14 @@ pub(crate) enum Outcome {
     NotRun,
 }
 
-/// How a line begins by which a test says what became of it, and why: `NotRun: no drgn here`.
+/// How a line begins by which a test says what became of it, and why: `ToolMissing: no image`.
 const SAID: [(&str, Outcome); 3] = [
     ("MachineLost: ", Outcome::MachineLost),
     ("ToolMissing: ", Outcome::ToolMissing),
-    ("NotRun: ", Outcome::NotRun),
+    ("outcome: not run: ", Outcome::NotRun),
 ];
+/// How a line begins by which a test says that it did without something optional: `left out: drgn: no python3`.
+const LEFT_OUT: &str = "left out: ";
 /// What a test prints that unwraps an error of the lab ([`rcapture_qemu::Error`]).
 const UNWRAPPED: [(&str, Outcome); 2] =
     [(": MachineLost {", Outcome::MachineLost), (": ToolMissing {", Outcome::ToolMissing)];
@@ -90,11 +92,13 @@ impl Summary {
             let said = output.iter().find_map(|line| Outcome::said(line));
             let (outcome, why) = match (verdict, said) {
                 (Verdict::Ignored(reason), _) => (Outcome::NotRun, reason.as_str()),
-                // A test that passes may have left out what an optional tool would have judged.
                 (_, Some(said)) => said,
                 (verdict, None) => (Outcome::from(verdict), ""),
             };
             self.add(format!("{} {test}", suite.name), outcome, why);
+            for part in output.iter().filter_map(|line| line.strip_prefix(LEFT_OUT)) {
+                self.add(format!("{} {test}, a part", suite.name), Outcome::NotRun, part);
+            }
         }
         if let Some(defect) = suite.defect() {
             self.add(suite.name.clone(), Outcome::Failed, defect);
@@ -219,6 +223,28 @@ test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; 
         assert!(!summary.has_failures());
         summary.add("c", Outcome::ToolMissing, "no QEMU");
         assert!(summary.has_failures());
+    }
+
+    #[test]
+    fn a_test_may_leave_out_what_is_optional_and_still_pass() {
+        let summary = summary(
+            "
+     Running tests/boot.rs (target/debug/deps/boot-00)
+running 2 tests
+test a ... ok
+test b ... ok
+
+successes:
+
+---- a stdout ----
+left out: drgn: no python3
+---- b stdout ----
+outcome: not run: only with --full
+
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        );
+        assert_eq!(outcomes(&summary), [Outcome::Passed, Outcome::NotRun, Outcome::NotRun]);
+        assert!(!summary.has_failures());
     }
 
     #[test]
