@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rcapture_qemu::{Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
@@ -20,14 +20,12 @@ use crate::process::{self, End};
 use crate::setup::{self, Need};
 use crate::steps::{Elapsed, step};
 use libtest::{Reader, Verdict};
-use summary::{Outcome, Summary};
+use summary::{Ignored, Outcome, Summary};
 
 /// Compiling the workspace from nothing is most of it on the host; in the lab it is booting machines without KVM.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
 /// Every combination of machines.
 const FULL_DEADLINE: Duration = Duration::from_secs(4 * 60 * 60);
-/// The crates whose tests crash machines.
-const LAB: [&str; 2] = ["end-to-end", "rcapture-qemu"];
 /// What their tests are called when none of them can run.
 const LAB_TESTS: &str = "tests in the lab";
 /// Tells those tests whether to take the long way: `1` or `0`.
@@ -57,23 +55,48 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     } else {
         run.prepare(args)
     };
-    let lab = LAB.map(|package| ["--package", package]).concat();
-    let but_the_lab = LAB.map(|package| ["--exclude", package]).concat();
-    // Without a lab its tests are still listed, as not run.
-    let on_the_host = if ready { [&["--workspace"], &but_the_lab[..]].concat() } else { vec!["--workspace"] };
-    run.cargo_test("tests on the host", cargo_test(&on_the_host, &[]), DEADLINE, Shown::Failures)?;
-    // A workspace of its own; without libFuzzer it builds with any compiler.
-    let replay = cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], &[]);
-    run.cargo_test("the fuzzers' corpus", replay, DEADLINE, Shown::Failures)?;
+    run.cargo_test(Batch {
+        name: "tests on the host",
+        command: cargo_test(&["--workspace"], &[]),
+        deadline: DEADLINE,
+        // Without a lab they are listed, as not run.
+        ignored: if ready { Ignored::AreRunLater } else { Ignored::AreListed },
+        shown: Shown::Failures,
+    })?;
+    run.cargo_test(Batch {
+        name: "the fuzzers' corpus",
+        // A workspace of its own; without libFuzzer it builds with any compiler.
+        command: cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], &[]),
+        deadline: DEADLINE,
+        ignored: Ignored::AreListed,
+        shown: Shown::Failures,
+    })?;
     if ready {
-        let mut command = cargo_test(&lab, &["--include-ignored", "--test-threads=1", "--show-output"]);
+        let mut command = cargo_test(
+            &["--workspace", "--lib", "--bins", "--tests"],
+            &["--ignored", "--test-threads=1", "--show-output"],
+        );
         command.env(FULL, if args.full { "1" } else { "0" });
-        let deadline = if args.full { FULL_DEADLINE } else { DEADLINE };
-        run.cargo_test("tests in the lab, one machine at a time", command, deadline, Shown::Everything)?;
+        run.cargo_test(Batch {
+            name: "tests in the lab, one machine at a time",
+            command,
+            deadline: if args.full { FULL_DEADLINE } else { DEADLINE },
+            ignored: Ignored::AreListed,
+            shown: Shown::Everything,
+        })?;
     }
     eprintln!("\n==> summary ({}; all output: {})", Elapsed(start.elapsed()), run.log.path.display());
     println!("{}", run.summary);
     Ok(run.summary.exit_code())
+}
+
+/// One `cargo test`.
+struct Batch {
+    name: &'static str,
+    command: Command,
+    deadline: Duration,
+    ignored: Ignored,
+    shown: Shown,
 }
 
 /// Which verdicts are shown when they come.
@@ -119,23 +142,24 @@ impl Run<'_> {
     }
 
     /// Runs `cargo test` and counts what it says.
-    fn cargo_test(&mut self, name: &str, command: Command, deadline: Duration, shown: Shown) -> Result<()> {
+    fn cargo_test(&mut self, batch: Batch) -> Result<()> {
+        let Batch { name, command, deadline, ignored, shown } = batch;
         let (reader, end) = step(name, || self.read_tests(command, deadline, shown))?;
         let mut explained = false;
         for suite in reader.finish() {
             for (test, output) in suite.failures() {
                 eprintln!("\n---- {}  {test}\n{}", suite.name, output.join("\n"));
             }
-            self.summary.add_suite(&suite);
+            self.summary.add_suite(&suite, ignored);
             explained |= suite.went_wrong();
         }
-        // It may not compile, or have been ended by us.
-        let as_expected = match end {
-            End::Exited(status) => status.success() || explained,
-            End::Overdue(_) | End::Interrupted => false,
-        };
-        if !as_expected {
-            self.summary.add(name, Outcome::Failed, format!("cargo test {end}"));
+        match end {
+            End::Exited(status) if status.success() || explained => {}
+            End::Interrupted => bail!("interrupted"),
+            // It does not compile, or was ended by us.
+            End::Exited(_) | End::Overdue(_) => {
+                self.summary.add(name, Outcome::Failed, format!("cargo test {end}"));
+            }
         }
         Ok(())
     }

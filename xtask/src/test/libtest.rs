@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// How the names of suites of examples in documentation end.
+const DOCUMENTATION: &str = ": documentation";
+
 /// What one suite (a test binary, or a crate's doc tests) said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Suite {
@@ -101,6 +104,11 @@ impl Reader {
 }
 
 impl Suite {
+    /// Whether it is the examples in a crate's documentation.
+    pub(crate) fn is_documentation(&self) -> bool {
+        self.name.ends_with(DOCUMENTATION)
+    }
+
     /// What is wrong with the suite itself, as opposed to one of its tests.
     pub(crate) fn defect(&self) -> Option<String> {
         let announced = self.announced.unwrap_or_default();
@@ -162,7 +170,7 @@ impl Counts {
 fn suite_name(line: &str) -> Option<String> {
     let line = line.trim_start();
     if let Some(name) = line.strip_prefix("Doc-tests ") {
-        return Some(format!("{name}: documentation"));
+        return Some(format!("{name}{DOCUMENTATION}"));
     }
     let (source, binary) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
     let source = source.strip_prefix("unittests ").unwrap_or(source);
