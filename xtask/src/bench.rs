@@ -1,9 +1,12 @@
-//! `cargo xtask bench`: how fast the parts are, by criterion.
+//! `cargo xtask bench`: how fast the parts are, by criterion, and how soon the capture kernel speaks.
 
 use anyhow::Result;
 use xshell::Shell;
 
 use crate::cargo::cargo;
+use crate::host_tools;
+use crate::image::{self, Target};
+use crate::interrupt::Interrupt;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -19,12 +22,15 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// If one cannot be built or run.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    // One of them crashes machines.
+    image::build(Target::X86_64)?;
+    let tools = host_tools::build(interrupt)?;
     let shell = Shell::new()?;
     shell.change_dir(crate::workspace_root());
     // By name: libtest's stand-ins for benchmarks do not take criterion's arguments.
     let mut arguments = vec!["bench", "--workspace", "--bench", "*", "--"];
     arguments.extend(args.filter.as_deref());
     arguments.extend(args.criterion.iter().map(String::as_str));
-    Ok(cargo(&shell, &arguments).quiet().run()?)
+    Ok(cargo(&shell, &arguments).env("RCAPTURE_QEMU", tools.join("rcapture-qemu")).quiet().run()?)
 }

@@ -72,7 +72,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode> {
         Command::Image(args) => image::run(&args)?,
         Command::Demo(args) => demo::run(&args, interrupt)?,
         Command::Test(args) => return test::run(&args, interrupt),
-        Command::Bench(args) => bench::run(&args)?,
+        Command::Bench(args) => bench::run(&args, interrupt)?,
         Command::Fuzz(args) => fuzz::run(&args)?,
         Command::Ci => return ci::run(interrupt),
     }
