@@ -4,14 +4,16 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rcapture::dump;
+use rcapture::write::Options;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Memory, pages_of};
+use support::{Memory, log_text, options, pages_of, receive};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -224,4 +226,96 @@ fn a_terminal_is_raw_while_receiving_and_itself_again_afterwards() {
     assert!(canonical());
     let vmcore = dump_directory(directory.path()).join("vmcore");
     assert_eq!(pages_of(&*dump::open(&vmcore).unwrap()), memory.pages());
+}
+
+#[test]
+fn the_kernel_log_is_written_beside_the_vmcore_and_printed_as_far_as_somebody_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = Memory::with_log(4000);
+    let outcome = receive(&memory.line(), &options(directory.path(), Options::default())).unwrap();
+    let vmcore = outcome.directory.join("vmcore");
+    let output = run(&["log", text(&vmcore)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(log.lines().count(), 4000);
+    assert_eq!(log.lines().nth(1234), Some(format!("[    1.234000] {}", log_text(1234)).as_str()));
+    assert_eq!(std::fs::read_to_string(outcome.directory.join("vmcore-dmesg.txt")).unwrap(), log);
+
+    // More than a pipe holds.
+    assert!(log.len() > 64 << 10);
+    let output = Command::new("sh")
+        .args(["-c", "{ \"$0\" log \"$1\"; echo $? >&2; } | head -n 1"])
+        .args([env!("CARGO_BIN_EXE_rcapture"), text(&vmcore)])
+        .output()
+        .unwrap();
+    assert_eq!(stderr(&output), "0\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("[    0.000000] {}\n", log_text(0)));
+}
+
+#[test]
+fn a_session_that_falls_silent_ends_after_the_time_that_was_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("line");
+    let out = directory.path().join("crash");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let child =
+        rcapture(&["recv", "--unix", text(&socket), "-o", text(&out), "--timeout", "1"]).spawn().unwrap();
+    let (mut line, _) = listener.accept().unwrap();
+    let bytes = Memory::new().line();
+    line.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the line fell silent before the end"), "{}", stderr(&output));
+    assert!(!dump::open(&dump_directory(&out).join("vmcore")).unwrap().facts().is_complete);
+}
+
+#[test]
+fn a_line_behind_a_tcp_port_is_received() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let child = rcapture(&["recv", "--tcp", &address, "-o", text(directory.path())]).spawn().unwrap();
+    let (mut line, _) = listener.accept().unwrap();
+    let memory = Memory::new();
+    line.write_all(&memory.line()).unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let vmcore = dump_directory(directory.path()).join("vmcore");
+    assert_eq!(pages_of(&*dump::open(&vmcore).unwrap()), memory.pages());
+    // It answered: the session had begun.
+    let mut heard = Vec::new();
+    line.read_to_end(&mut heard).unwrap();
+    assert!(!heard.is_empty());
+}
+
+#[test]
+fn a_disk_too_small_for_the_vmcore_leaves_a_whole_journal_to_convert() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("line.raw");
+    let memory = Memory::new();
+    std::fs::write(&recording, memory.line()).unwrap();
+    let out = directory.path().join("crash");
+    // In blocks of 512 bytes: the journal fits, an ELF core does not.
+    let limit = recording.metadata().unwrap().len().div_ceil(512) + 100;
+    let script = format!("ulimit -f {limit}; exec \"$0\" recv --stdin --format elf -o \"$1\" <\"$2\"");
+    let output = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_rcapture"), text(&out), text(&recording)])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let errors = stderr(&output);
+    assert!(errors.lines().last().unwrap().starts_with("rcapture: write: "), "{errors}");
+    let dump_directory = dump_directory(&out);
+    let mut left: Vec<_> = std::fs::read_dir(&dump_directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["console.log", "journal"]);
+
+    let vmcore = directory.path().join("vmcore");
+    let output = run(&["convert", text(&dump_directory.join("journal")), "-o", text(&vmcore)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let dump = dump::open(&vmcore).unwrap();
+    assert_eq!(pages_of(&*dump), memory.pages());
 }

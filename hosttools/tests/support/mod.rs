@@ -34,6 +34,11 @@ pub const VMCOREINFO: &[u8] =
 /// RAM: its first range ends inside a page, the kernel lies in the second.
 pub const RAM: [(u64, u64); 2] = [(0x1000, 0x9_fc00), (0x10_0000, 0x38_0000)];
 
+/// What the kernel's log says in record `number`.
+pub fn log_text(number: u32) -> String {
+    format!("pci 0000:00:{number:02x}.0: BAR 0 assigned, said for the test")
+}
+
 /// Four MiB of memory, in which a page faults.
 pub struct Memory {
     pub bytes: Vec<u8>,
@@ -55,6 +60,58 @@ impl PhysMemory for Memory {
 impl Memory {
     /// Pages of zeros, of one word, of text-like bytes and of noise, and a crash in it.
     pub fn new() -> Self {
+        Self::with_vmcoreinfo(VMCOREINFO)
+    }
+
+    /// The same, and a kernel log of this many records (`struct printk_log`, as kernels before 5.10 have it).
+    pub fn with_log(records: u32) -> Self {
+        const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+        const PGD_PA: u64 = 0x30_0000;
+        const PUD_PA: u64 = 0x30_1000;
+        const VARIABLES_PA: u64 = 0x30_2000;
+        const LOG_PA: u64 = 0x31_0000;
+        let variable = |index: u64| KERNEL_MAP + VARIABLES_PA + index * 8;
+        // NUMBER(phys_base) is −4096, and counts for the page tables only: they map what is linked at 0 to 0.
+        let facts = format!(
+            "SYMBOL(init_top_pgt)={:x}\nSYMBOL(log_buf)={:x}\nSYMBOL(log_buf_len)={:x}\n\
+             SYMBOL(log_first_idx)={:x}\nSYMBOL(log_next_idx)={:x}\nSIZE(printk_log)=16\n\
+             OFFSET(printk_log.ts_nsec)=0\nOFFSET(printk_log.len)=8\nOFFSET(printk_log.text_len)=10\n",
+            KERNEL_MAP + PGD_PA + 4096,
+            variable(0),
+            variable(1),
+            variable(2),
+            variable(3),
+        );
+        let mut memory = Self::with_vmcoreinfo(&[VMCOREINFO, facts.as_bytes()].concat());
+        let (present_and_writable, gigabyte) = (3, 0x80);
+        for (table, index, entry) in
+            [(PGD_PA, 511, PUD_PA | present_and_writable), (PUD_PA, 510, present_and_writable | gigabyte)]
+        {
+            memory.put(table, &[0; PAGE]);
+            memory.put(table + index * 8, &entry.to_le_bytes());
+        }
+        let mut log = Vec::new();
+        for number in 0..records {
+            let text = log_text(number);
+            let len = (16 + text.len()).next_multiple_of(8);
+            let end = log.len() + len;
+            log.extend_from_slice(&(u64::from(number) * 1_000_000).to_le_bytes());
+            log.extend_from_slice(&u16::try_from(len).unwrap().to_le_bytes());
+            log.extend_from_slice(&u16::try_from(text.len()).unwrap().to_le_bytes());
+            log.extend_from_slice(&[0; 4]);
+            log.extend_from_slice(text.as_bytes());
+            log.resize(end, 0);
+        }
+        let log_bytes = log.len() as u64;
+        assert!(LOG_PA + log_bytes < RAM[1].1);
+        for (index, value) in (0..).zip([KERNEL_MAP + LOG_PA, log_bytes + 16, 0, log_bytes]) {
+            memory.put(VARIABLES_PA + index * 8, &value.to_le_bytes());
+        }
+        memory.put(LOG_PA, &log);
+        memory
+    }
+
+    fn with_vmcoreinfo(vmcoreinfo: &[u8]) -> Self {
         let mut bytes = vec![0; MEMORY_BYTES];
         let mut state = 1_u64;
         for (pfn, page) in bytes.chunks_mut(PAGE).enumerate() {
@@ -77,7 +134,7 @@ impl Memory {
             memory.put(NOTES_PA + u64::from(cpu) * 0x1000, &note);
         }
         let mut note = Vec::new();
-        push_note(VMCOREINFO_NAME, 0, VMCOREINFO, &mut note).unwrap();
+        push_note(VMCOREINFO_NAME, 0, vmcoreinfo, &mut note).unwrap();
         memory.put(NOTES_PA + 0x2000, &note);
         memory
     }
