@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rcapture::info::Info;
 use rcapture::recv::{Line, Mode, Source};
+use rcapture::write::WriteBar;
 use rcapture::{dump, recv, write};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
@@ -261,13 +262,16 @@ fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {
         anyhow::bail!("write to standard output: only `--format flattened` can be written to a pipe");
     }
     let input = dump::open(&arguments.input)?;
+    let bar = WriteBar::new();
+    let mut progress = |done, total| bar.show(done, total);
     let written = if is_stdout {
         let out = std::io::stdout().lock();
         let path = Path::new("standard output");
-        write::flattened(&*input, out, path, options.compression, &mut |_, _| {})?
+        write::flattened(&*input, out, path, options.compression, &mut progress)?
     } else {
-        write::to_file(&*input, &arguments.output, options, &mut |_, _| {})?
+        write::to_file(&*input, &arguments.output, options, &mut progress)?
     };
+    drop(bar);
     if !input.facts().is_complete {
         eprintln!(
             "rcapture: {} is incomplete: {} pages are missing",

@@ -8,12 +8,14 @@ mod batches;
 mod compress;
 mod elf;
 mod kdump;
+mod progress;
 mod sink;
 
 use std::io::Write;
 use std::path::Path;
 
 pub use compress::Compression;
+pub use progress::WriteBar;
 use sink::{FileSink, FlattenedSink, Sink};
 
 use crate::Error;

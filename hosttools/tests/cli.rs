@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -197,18 +198,48 @@ fn help_shows_examples() {
     }
 }
 
-#[test]
-fn a_terminal_is_raw_while_receiving_and_itself_again_afterwards() {
+/// Controller, slave and the slave's name.
+fn pseudo_terminal() -> (File, File, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use rustix::termios::{LocalModes, tcgetattr};
 
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+    let slave = File::options().read(true).write(true).open(&name).unwrap();
+    (controller.into(), slave, name)
+}
+
+#[test]
+fn a_person_at_a_terminal_sees_how_far_the_writing_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("line.raw");
+    std::fs::write(&recording, Memory::new().line()).unwrap();
+    let vmcore = directory.path().join("vmcore");
+    let (mut controller, slave, _name) = pseudo_terminal();
+    let child = rcapture(&["convert", text(&recording), "-o", text(&vmcore)])
+        .env("TERM", "xterm")
+        .stderr(slave)
+        .spawn()
+        .unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(0));
+    let mut shown = vec![0; 64 << 10];
+    let count = controller.read(&mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..count]);
+    assert!(shown.contains("writing vmcore "), "{shown}");
+    // Elsewhere nothing is: a log file is no terminal.
+    let output = run(&["convert", text(&recording), "-o", text(&vmcore)]);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_terminal_is_raw_while_receiving_and_itself_again_afterwards() {
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    // The slave is kept open: a pty without one forgets its settings.
+    let (controller, _slave, name) = pseudo_terminal();
     let canonical = || tcgetattr(&controller).unwrap().local_modes.contains(LocalModes::ICANON);
-    // Kept open: a pty without a slave forgets its settings.
-    let _slave = std::fs::OpenOptions::new().read(true).write(true).open(&name).unwrap();
     assert!(canonical());
 
     let directory = tempfile::tempdir().unwrap();
@@ -220,7 +251,7 @@ fn a_terminal_is_raw_while_receiving_and_itself_again_afterwards() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let memory = Memory::new();
-    std::fs::File::from(controller.try_clone().unwrap()).write_all(&memory.line()).unwrap();
+    (&controller).write_all(&memory.line()).unwrap();
     let output = wait(child);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(canonical());

@@ -18,7 +18,7 @@ use crate::file::{NewFile, append_to, create_new, sync_directory};
 use crate::index::Summary;
 use crate::journal::Writer;
 use crate::log::{self, KernelLogError};
-use crate::write;
+use crate::write::{self, WriteBar};
 
 /// A session that is being received.
 pub(super) struct Session {
@@ -237,7 +237,11 @@ impl Session {
         let totals = assembly.totals();
         let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
         let dump = JournalDump::received(&journal_path, reader, assembly)?;
-        let written = write::to_file(&dump, &directory.join("vmcore"), options.write, &mut |_, _| {})?;
+        let bar = WriteBar::new();
+        let vmcore = directory.join("vmcore");
+        let written =
+            write::to_file(&dump, &vmcore, options.write, &mut |done, total| bar.show(done, total))?;
+        drop(bar);
         let log = write_log(&dump, &directory.join("vmcore-dmesg.txt"));
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;
