@@ -191,3 +191,24 @@ fn a_second_receiver_of_the_same_dump_is_refused() {
     target.finish();
     assert_expected(&place.out);
 }
+
+#[test]
+fn a_receiver_that_finds_no_journal_has_the_dump_begin_anew() {
+    let place = Place::new();
+    let trouble = Trouble { bytes_per_second: 400_000, ..CLEAN };
+    let target = Target::crash(Memory::new(), &place.socket, trouble);
+    let mut child = recv(&place.socket, &place.out, &[]);
+    while journal_bytes(&dump_directory(&place.out)) < 300_000 {
+        assert!(!target.is_finished());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(&place.out).unwrap();
+    assert_complete(recv(&place.socket, &place.out, &["--keep-journal"]));
+    target.finish();
+    assert_expected(&place.out);
+    // What came before the sender went back is in the journal, and does not count twice.
+    let journal = rcapture::dump::open(&dump_directory(&place.out).join("journal")).unwrap();
+    assert!(journal.facts().is_complete);
+}
