@@ -83,19 +83,23 @@ impl Deframer {
     }
 
     /// Bytes without a zero among them.
-    fn take(&mut self, mut part: &[u8], sink: &mut impl FnMut(Chunk<'_>)) {
-        while !part.is_empty() {
-            let room = MAX_CODED_BYTES - self.held.len();
-            let (now, rest) = part.split_at(room.min(part.len()));
-            self.held.extend_from_slice(now);
-            self.seen += now.len();
-            self.printable += now.iter().filter(|&&byte| is_printable(byte)).count();
-            part = rest;
-            if !self.may_be_frame() {
-                self.give_away_lines(sink);
+    fn take(&mut self, part: &[u8], sink: &mut impl FnMut(Chunk<'_>)) {
+        for line in part.split_inclusive(|&byte| byte == b'\n') {
+            let mut rest = line;
+            while !rest.is_empty() {
+                if self.held.len() == MAX_CODED_BYTES {
+                    // Longer than any frame.
+                    self.give_away(sink);
+                    self.restart();
+                }
+                let (now, later) = rest.split_at(rest.len().min(MAX_CODED_BYTES - self.held.len()));
+                self.held.extend_from_slice(now);
+                self.seen += now.len();
+                self.printable += now.iter().filter(|&&byte| is_printable(byte)).count();
+                rest = later;
             }
-            if self.held.len() == MAX_CODED_BYTES && !part.is_empty() {
-                // Longer than any frame.
+            if line.ends_with(b"\n") && self.is_text() {
+                // At once: a panic must not wait for the next frame, and a frame may follow without a zero.
                 self.give_away(sink);
                 self.restart();
             }
@@ -129,15 +133,6 @@ impl Deframer {
 
     fn is_text(&self) -> bool {
         !self.may_be_frame() && self.printable * 10 >= self.seen * 9
-    }
-
-    /// Hands over whole lines of text as soon as they are there: a panic must not wait for the next frame.
-    fn give_away_lines(&mut self, sink: &mut impl FnMut(Chunk<'_>)) {
-        let Some(end) = self.held.iter().rposition(|&byte| byte == b'\n') else { return };
-        if self.is_text() {
-            sink(Chunk::Text(self.held.get(..=end).unwrap_or_default()));
-            self.held.drain(..=end);
-        }
     }
 
     fn give_away(&mut self, sink: &mut impl FnMut(Chunk<'_>)) {
@@ -214,6 +209,19 @@ mod tests {
                 Seen::Frame(3),
                 text("bye\n")
             ]
+        );
+    }
+
+    #[test]
+    fn a_frame_right_behind_a_line_of_foreign_text_survives() {
+        let mut line = frame(1, b"x");
+        line.extend(b"printk: from another CPU\r\n");
+        let start = line.len();
+        line.extend(frame(2, &[b'\n'; 50]));
+        assert_eq!(line.remove(start), 0);
+        assert_eq!(
+            seen(&mut Deframer::new(), &line),
+            [Seen::Frame(1), text("printk: from another CPU\r\n"), Seen::Frame(2)]
         );
     }
 
