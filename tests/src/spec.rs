@@ -170,6 +170,25 @@ impl Receiver {
         Received { status, stderr: self.said(), directory: dumps.remove(0) }
     }
 
+    /// Bytes of the dump that are in its journal.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
+        let dumps = fs::read_dir(&self.output).unwrap();
+        dumps
+            .filter_map(|dump| fs::metadata(dump.ok()?.path().join("journal")).ok())
+            .map(|file| file.len())
+            .sum()
+    }
+
+    /// Waits until the journal has so many bytes.
+    pub fn wait_for_journal(&self, bytes: u64, deadline: Duration) {
+        let start = Instant::now();
+        while self.journal_bytes() < bytes {
+            assert!(start.elapsed() < deadline, "no {bytes} bytes in {deadline:?}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -15,11 +15,11 @@ fn noise_and_receivers_that_are_killed_cost_nothing_but_time() {
     let mut crashed = Spec { memory_mib: 256, line, ..Spec::default() }.crash();
     let first = crashed.start_receiver(&[]);
     crashed.machine.cont().unwrap();
-    sleep(Duration::from_secs(8));
+    first.wait_for_journal(1 << 20, DUMP);
     first.kill();
     sleep(Duration::from_secs(1));
     let second = crashed.start_receiver(&[]);
-    sleep(Duration::from_secs(8));
+    second.wait_for_journal(3 << 20, DUMP);
     second.kill();
     let received = crashed.start_receiver(&[]).wait(DUMP);
     assert!(received.status.success(), "{}: {}", received.status, received.stderr);
