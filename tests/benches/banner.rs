@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use end_to_end::{BANNER, BOOT, Spec};
-use rcapture_qemu::{Line, LineOptions, Loader};
+use rcapture_qemu::{Line, Loader};
 
 const PANIC: &[u8] = b"Kernel panic - not syncing";
 const RUNS: usize = 5;
@@ -28,8 +28,7 @@ fn main() {
 }
 
 fn measure(spec: &Spec) -> Duration {
-    let line = Line::spawn(LineOptions::default()).unwrap();
-    let _machine = spec.machine(&line).start().unwrap();
+    let (line, _machine) = spec.start();
     let panicked = wait_for(&line, PANIC);
     wait_for(&line, BANNER.as_bytes()) - panicked
 }

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 use crate::{BANNER, BOOT};
 
+/// Times that a machine is booted.
+const BOOTS: usize = 3;
+
 /// What is crashed, and how.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -51,7 +54,7 @@ impl Spec {
     }
 
     /// The machine, not yet started.
-    pub fn machine(&self, line: &Line) -> MachineBuilder {
+    fn machine(&self, line: &Line) -> MachineBuilder {
         let lab = Lab::open().unwrap();
         Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
             .cpu(self.cpu)
@@ -67,12 +70,36 @@ impl Spec {
             .line(line)
     }
 
+    /// Starts the machine, and waits until it is about to crash.
+    ///
+    /// Under QEMU's TCG a stock kernel dies at boot now and then: it runs into an instruction that another CPU is just
+    /// patching, or into garbage behind a cmpxchg16b. That says nothing about us; it is said, and tried again.
+    #[must_use]
+    pub fn start(&self) -> (Line, Machine) {
+        self.start_with(|machine| machine)
+    }
+
+    /// [`start`](Self::start), with a change to the machine.
+    #[must_use]
+    pub fn start_with(&self, change: impl Fn(MachineBuilder) -> MachineBuilder) -> (Line, Machine) {
+        for left in (0..BOOTS).rev() {
+            let line = Line::spawn(self.line.clone()).unwrap();
+            let mut machine = change(self.machine(&line)).start().unwrap();
+            let booted = machine.wait_for_line_text("LAB: crashing", BOOT);
+            if booted.is_ok() || left == 0 {
+                booted.unwrap();
+                return (line, machine);
+            }
+            println!("the machine did not boot, again: {booted:?}");
+        }
+        unreachable!("the last boot returns or ends the test")
+    }
+
     /// Crashes the machine, stops it when the capture kernel reports its start, and looks at its memory.
     #[must_use]
     pub fn crash(&self) -> Crashed {
         let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
-        let line = Line::spawn(self.line.clone()).unwrap();
-        let mut machine = self.machine(&line).start().unwrap();
+        let (line, mut machine) = self.start();
         machine.wait_for_line_text(BANNER, BOOT).unwrap();
         machine.stop().unwrap();
         let truth = machine.dump_truth(&directory.path().join("truth")).unwrap();

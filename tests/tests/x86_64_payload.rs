@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use end_to_end::{BANNER, BOOT, DUMP, Spec};
 use rcapture::dump::{self, PageState};
-use rcapture_qemu::{Line, LineOptions, Loader, Trigger};
+use rcapture_qemu::{Loader, Trigger};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -13,8 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 #[ignore = "needs QEMU: cargo xtask test"]
 fn a_panic_of_its_own_is_reported_and_ends_as_the_command_line_says() {
     let spec = Spec { cmdline: "rcapture.selftest=panic rcapture.final=poweroff", ..Spec::default() };
-    let line = Line::spawn(LineOptions::default()).unwrap();
-    let mut machine = spec.machine(&line).start().unwrap();
+    let (_line, mut machine) = spec.start();
     machine.wait_for_line_text(BANNER, BOOT).unwrap();
     machine.wait_for_line_text("asked for by rcapture.selftest=panic", SOON).unwrap();
     machine.wait_for_line_text("turning the machine off", SOON).unwrap();
@@ -30,8 +29,7 @@ fn an_elfcorehdr_that_points_nowhere_is_named() {
         cmdline: "elfcorehdr=0x7fff00000000",
         ..Spec::default()
     };
-    let line = Line::spawn(LineOptions::default()).unwrap();
-    let mut machine = spec.machine(&line).start().unwrap();
+    let (_line, mut machine) = spec.start();
     machine.wait_for_line_text(BANNER, BOOT).unwrap();
     machine.wait_for_line_text("0x7fff00000000", SOON).unwrap();
     machine.wait_for_line_text("rebooting", SOON).unwrap();
@@ -41,10 +39,9 @@ fn an_elfcorehdr_that_points_nowhere_is_named() {
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn loaded_without_an_elfcorehdr_it_says_how_to_load_it() {
-    let line = Line::spawn(LineOptions::default()).unwrap();
     let load = "kexec -l /capture.bin --command-line=rcapture.final=reboot && kexec -e";
-    let mut machine =
-        Spec::default().machine(&line).trigger(Trigger::Command(load.to_owned())).start().unwrap();
+    let crash = Trigger::Command(load.to_owned());
+    let (_line, mut machine) = Spec::default().start_with(|machine| machine.trigger(crash.clone()));
     machine.wait_for_line_text(BANNER, BOOT).unwrap();
     machine
         .wait_for_line_text("no elfcorehdr= on the command line: load this image with kexec -p", SOON)
