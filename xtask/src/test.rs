@@ -166,13 +166,19 @@ impl Run<'_> {
 
     fn read_tests(&mut self, command: Command, deadline: Duration, shown: Shown) -> Result<(Reader, End)> {
         let mut reader = Reader::default();
+        // One test at a time, where it is shown.
+        let mut since = Instant::now();
         let end = process::run_lines(command, deadline, self.interrupt, |line| {
             self.log.line(line);
             let concluded = reader.line(line).map(|(test, verdict)| (test.to_owned(), verdict.clone()));
             if let Some((test, verdict)) = concluded {
                 if shown == Shown::Everything || verdict == Verdict::Failed {
-                    eprintln!("    {}  {test}  ({})", Outcome::from(&verdict), reader.suite());
+                    let (outcome, took) = (Outcome::from(&verdict), Elapsed(since.elapsed()));
+                    eprintln!("    {outcome}  {test}  ({}; {took})", reader.suite());
                 }
+                since = Instant::now();
+            } else if line.starts_with("running ") {
+                since = Instant::now();
             } else if !reader.in_output() && is_telling(line, reader.suite().is_empty()) {
                 eprintln!("{line}");
             }
