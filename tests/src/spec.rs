@@ -85,12 +85,11 @@ impl Spec {
         for left in (0..BOOTS).rev() {
             let line = Line::spawn(self.line.clone()).unwrap();
             let mut machine = change(self.machine(&line)).start().unwrap();
-            let booted = machine.wait_for_line_text("LAB: crashing", BOOT);
-            if booted.is_ok() || left == 0 {
-                booted.unwrap();
-                return (line, machine);
+            match machine.wait_for_line_text("LAB: crashing", BOOT) {
+                Ok(()) => return (line, machine),
+                Err(error) if left == 0 => panic!("MachineLost: it died at boot {BOOTS} times: {error}"),
+                Err(error) => println!("the machine did not boot, again: {error}"),
             }
-            println!("the machine did not boot, again: {booted:?}");
         }
         unreachable!("the last boot returns or ends the test")
     }
