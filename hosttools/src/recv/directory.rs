@@ -75,7 +75,8 @@ fn host(nodename: &str) -> String {
     let name: String =
         nodename.chars().map(|character| if is_safe(character) { character } else { '_' }).collect();
     let name = name.trim_start_matches(['.', '-']);
-    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+    // Linux calls a machine that nobody named `(none)` (CONFIG_DEFAULT_HOSTNAME).
+    if name.is_empty() || nodename == "(none)" { "unknown".to_owned() } else { name.to_owned() }
 }
 
 /// The time of the crash, UTC; the time now if it is not known.
@@ -96,6 +97,7 @@ mod tests {
         assert_eq!(host("-rf a/b"), "rf_a_b");
         assert_eq!(host("..."), "unknown");
         assert_eq!(host(""), "unknown");
+        assert_eq!(host("(none)"), "unknown");
         assert_eq!(date(1_700_000_000), "20231114T221320Z");
     }
 
