@@ -70,9 +70,7 @@ impl Facts {
     /// One of the strings of `struct new_utsname`, printable ASCII only: 1 nodename, 2 release, 3 version, 4 machine.
     #[must_use]
     pub fn uts(&self, index: usize) -> &str {
-        let field = self.utsname.chunks(65).nth(index).unwrap_or_default();
-        let length = field.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(field.len());
-        field.get(..length).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+        wire::uts_field(&self.utsname, index)
     }
 
     /// VMCOREINFO's text.

@@ -38,4 +38,4 @@ pub use receiver::{Event, LineStats, Receiver};
 pub use record::{Located, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, RecordError, Records, digest};
 pub use reply::{ACK_HISTORY, Reply};
 pub use sender::Sender;
-pub use session::{Run, SessionEnd, SessionHeader, UTSNAME_BYTES};
+pub use session::{Run, SessionEnd, SessionHeader, UTSNAME_BYTES, uts_field};

@@ -85,14 +85,20 @@ impl SessionHeader {
         matches!(header.page_shift, 12 | 14 | 16).then_some(header)
     }
 
-    /// One of the strings of `struct new_utsname`: 0 sysname, 1 nodename, 2 release, 3 version, 4 machine, 5 domain.
-    /// Only printable ASCII is kept.
+    /// One of the strings of [`SessionHeader::utsname`]; see [`uts_field`].
     #[must_use]
     pub fn uts(&self, index: usize) -> &str {
-        let field = self.utsname.chunks(65).nth(index).unwrap_or_default();
-        let length = field.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(field.len());
-        field.get(..length).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
+        uts_field(&self.utsname, index)
     }
+}
+
+/// One of the strings of `struct new_utsname`: 0 sysname, 1 nodename, 2 release, 3 version, 4 machine, 5 domain. It ends
+/// before the first byte that is not printable ASCII.
+#[must_use]
+pub fn uts_field(utsname: &[u8; UTSNAME_BYTES], index: usize) -> &str {
+    let field = utsname.chunks(65).nth(index).unwrap_or_default();
+    let length = field.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(field.len());
+    field.get(..length).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
 /// How much was sent, and a digest over it: what a complete dump must add up to.
