@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use wire::{Block, BlockError, BlockHeader, MAX_META_TOTAL, MetaKind, Record, Records, SessionEnd};
 
 /// Bytes of a page record before its page: tag and frame number.
-const PAGE_HEAD_BYTES: u32 = 9;
+const PAGE_HEAD_BYTES: u32 = 8;
 
 /// Where a run of pages is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,7 +321,7 @@ mod tests {
         }
         index.add(Summary::of(3, &encoded(&raw), 12).unwrap());
         assert_eq!(index.pages.len(), 1);
-        assert_eq!(index.run_at(6), (Some(Place::Block { block: 3, offset: 9 + 4105 }), 9));
+        assert_eq!(index.run_at(6), (Some(Place::Block { block: 3, offset: 8 + 4104 }), 9));
         assert_eq!(index.run_at(0), (None, 5));
     }
 

@@ -86,21 +86,17 @@ impl Record<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Page { pfn, bytes } => {
-                out.push(1);
-                out.extend_from_slice(&pfn.to_le_bytes());
+                push_head(1, pfn, out);
                 out.extend_from_slice(bytes);
             }
             Self::Fill { pfn, pages, word } => {
-                out.push(2);
-                out.extend_from_slice(&pfn.to_le_bytes());
-                out.extend_from_slice(&pages.to_le_bytes());
+                push_head(2, pfn, out);
                 out.extend_from_slice(&word.to_le_bytes());
+                out.extend_from_slice(&u64::from(pages).to_le_bytes());
             }
             Self::Hole { pfn, pages, reason } => {
-                out.push(3);
-                out.extend_from_slice(&pfn.to_le_bytes());
-                out.extend_from_slice(&pages.to_le_bytes());
-                out.push(reason);
+                push_head(3, pfn, out);
+                out.extend_from_slice(&(u64::from(pages) | u64::from(reason) << 32).to_le_bytes());
             }
             Self::Bytes { pa, bytes } => {
                 out.push(4);
@@ -118,6 +114,11 @@ impl Record<'_> {
             }
         }
     }
+}
+
+/// The first 8 bytes of a record about pages: pages stay aligned to 8 bytes in their block, which compresses better.
+fn push_head(tag: u8, pfn: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(u64::from(tag) | pfn << 8).to_le_bytes());
 }
 
 fn push_length(length: usize, out: &mut Vec<u8>) {
@@ -158,8 +159,14 @@ impl<'a> Records<'a> {
         let page_bytes = 1usize.checked_shl(self.page_shift)?;
         let record = match reader.u8()? {
             1 => Record::Page { pfn: pfn(reader)?, bytes: reader.take(page_bytes)? },
-            2 => Record::Fill { pfn: pfn(reader)?, pages: reader.u32()?, word: reader.u64()? },
-            3 => Record::Hole { pfn: pfn(reader)?, pages: reader.u32()?, reason: reader.u8()? },
+            2 => {
+                let (pfn, word, pages) = (pfn(reader)?, reader.u64()?, reader.u64()?);
+                Record::Fill { pfn, pages: u32::try_from(pages).ok()?, word }
+            }
+            3 => {
+                let (pfn, pages, reason) = (pfn(reader)?, reader.u32()?, reader.u32()?);
+                Record::Hole { pfn, pages, reason: u8::try_from(reason).ok()? }
+            }
             4 => {
                 let pa = reader.u64()?;
                 let length = usize::from(reader.u16()?);
@@ -177,8 +184,10 @@ impl<'a> Records<'a> {
     }
 }
 
+/// The frame number behind a tag: 7 bytes.
 fn pfn(reader: &mut Reader<'_>) -> Option<u64> {
-    reader.u64().filter(|&pfn| pfn < MAX_PFN)
+    let [a, b, c, d, e, f, g] = reader.array()?;
+    Some(u64::from_le_bytes([a, b, c, d, e, f, g, 0])).filter(|&pfn| pfn < MAX_PFN)
 }
 
 impl Record<'_> {
@@ -252,11 +261,11 @@ mod tests {
     fn records_have_these_bytes() {
         assert_eq!(
             encoded(&Record::Fill { pfn: 0x1234, pages: 3, word: 0xcc }),
-            [2, 0x34, 0x12, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0xcc, 0, 0, 0, 0, 0, 0, 0]
+            [2, 0x34, 0x12, 0, 0, 0, 0, 0, 0xcc, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(
             encoded(&Record::Hole { pfn: 1, pages: 2, reason: 3 }),
-            [3, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]
+            [3, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0]
         );
         assert_eq!(
             encoded(&Record::Bytes { pa: 0x9f_c00, bytes: b"ab" }),
@@ -268,7 +277,7 @@ mod tests {
         );
         let page = [0x5a; 4096];
         let bytes = encoded(&Record::Page { pfn: 1, bytes: &page });
-        assert_eq!((&bytes[..9], bytes.len()), (&[1, 1, 0, 0, 0, 0, 0, 0, 0][..], 9 + 4096));
+        assert_eq!((&bytes[..8], bytes.len()), (&[1, 1, 0, 0, 0, 0, 0, 0][..], 8 + 4096));
     }
 
     #[test]
