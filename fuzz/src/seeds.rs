@@ -147,7 +147,7 @@ fn session() -> (Vec<u8>, Vec<u8>) {
 fn line(header: &SessionHeader, encoded: &[u8], end: &SessionEnd) -> Vec<u8> {
     let mut sender = Sender::new(SessionId(7), header.clone());
     sender.text("Kernel panic");
-    sender.push(encoded, Cursor::START, Cursor { pass: 2, position: 11 });
+    sender.push(encoded, Cursor { pass: 2, position: 11 });
     sender.end(end);
     let mut line = b"login: ".to_vec();
     let mut now = std::time::Duration::ZERO;

@@ -30,7 +30,6 @@ struct Open {
 
 /// A block that is ready to be sent.
 pub(crate) struct Encoded<'a> {
-    pub(crate) start: Cursor,
     pub(crate) end: Cursor,
     pub(crate) bytes: &'a [u8],
 }
@@ -96,6 +95,6 @@ impl BlockBuilder {
         if let Some(place) = self.buffer.first_chunk_mut() {
             *place = header;
         }
-        Ok(Some(Encoded { start, end, bytes: &self.buffer }))
+        Ok(Some(Encoded { end, bytes: &self.buffer }))
     }
 }

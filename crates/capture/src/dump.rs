@@ -283,7 +283,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         // The buffer that the open block is in is needed for the next one: this one must leave it.
         self.pump.wait_for_room()?;
         if let Some(block) = self.builder.close()? {
-            self.pump.sender.push(block.bytes, block.start, block.end);
+            self.pump.sender.push(block.bytes, block.end);
             self.block_at = self.pump.now();
         }
         Ok(())

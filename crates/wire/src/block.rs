@@ -32,7 +32,7 @@ pub struct Cursor {
 pub struct BlockHeader {
     /// Where its first record begins.
     pub start: Cursor,
-    /// Where the next block's first record begins.
+    /// Where its last record ends: what follows is asked for by this cursor.
     pub end: Cursor,
     /// How the data is compressed.
     pub codec: CodecId,

@@ -42,7 +42,7 @@ pub enum Reply {
         receiver: u8,
         /// The first block it does not have durably stored.
         next_block: u32,
-        /// Where that block begins.
+        /// Where the block before it ended.
         cursor: Cursor,
     },
 }

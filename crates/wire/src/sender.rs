@@ -139,10 +139,11 @@ impl Sender {
         self.window.has_room()
     }
 
-    /// Takes the next block of stream 0, which goes from `start` to `end`. To be called while [`Sender::has_room`].
-    pub fn push(&mut self, encoded: &[u8], start: Cursor, end: Cursor) {
+    /// Takes the next block of stream 0, which goes from where the last one ended to `end`. To be called while
+    /// [`Sender::has_room`].
+    pub fn push(&mut self, encoded: &[u8], end: Cursor) {
         debug_assert!(encoded.len() <= MAX_ENCODED_BYTES, "a block is never longer");
-        self.window.push(encoded, start, end, self.fragment_size.best());
+        self.window.push(encoded, end, self.fragment_size.best());
     }
 
     /// Number of the next block.

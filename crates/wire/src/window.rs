@@ -36,12 +36,13 @@ pub(crate) struct Window {
     blocks: VecDeque<Kept>,
     /// Number of the first block kept, or else of the next one made.
     base: u32,
-    /// Where the next block made begins.
-    next_start: Cursor,
+    /// Where the last block ended, and so where the next one begins.
+    end: Cursor,
 }
 
 struct Kept {
     generation: u32,
+    /// Where the block before it ended: a receiver knows no other name for its begin.
     start: Cursor,
     length: usize,
     /// Bytes of each fragment but the last.
@@ -68,7 +69,7 @@ impl Window {
             arena: VecDeque::with_capacity(ARENA_BYTES),
             blocks: VecDeque::with_capacity(MAX_BLOCKS),
             base: 0,
-            next_start: Cursor::START,
+            end: Cursor::START,
         }
     }
 
@@ -87,7 +88,7 @@ impl Window {
         let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
         match self.blocks.get(index) {
             Some(kept) => Some(kept.start),
-            None if index == self.blocks.len() => Some(self.next_start),
+            None if index == self.blocks.len() => Some(self.end),
             None => None,
         }
     }
@@ -108,13 +109,13 @@ impl Window {
         }
     }
 
-    /// Keeps the next block, to be sent in fragments of about `fragment_bytes`.
-    pub(crate) fn push(&mut self, encoded: &[u8], start: Cursor, end: Cursor, fragment_bytes: usize) {
+    /// Keeps the next block, which goes up to `end`, to be sent in fragments of about `fragment_bytes`.
+    pub(crate) fn push(&mut self, encoded: &[u8], end: Cursor, fragment_bytes: usize) {
         let count =
             encoded.len().div_ceil(fragment_bytes.clamp(1, MAX_FRAGMENT_BYTES)).clamp(1, MAX_FRAGMENTS);
         self.blocks.push_back(Kept {
             generation: block::generation(encoded),
-            start,
+            start: core::mem::replace(&mut self.end, end),
             length: encoded.len(),
             // Pieces of equal size: a short last one would carry as much framing as the others.
             fragment_bytes: encoded.len().div_ceil(count).max(1),
@@ -123,7 +124,6 @@ impl Window {
             in_flight: 0,
         });
         self.arena.extend(encoded);
-        self.next_start = end;
     }
 
     /// The first fragment that was neither received nor is on its way.
@@ -201,7 +201,7 @@ impl Window {
 
     /// Forgets everything; the next block made has number `base` and begins at `start`.
     pub(crate) fn restart(&mut self, base: u32, start: Cursor) {
-        self.next_start = start;
+        self.end = start;
         self.blocks.clear();
         self.arena.clear();
         self.base = base;
@@ -227,7 +227,7 @@ mod tests {
                 window.make_room();
                 prop_assert!(window.has_room());
                 let encoded: Vec<u8> = (0..length).map(|i| (i as u32 * 7 + number) as u8).collect();
-                window.push(&encoded, NOWHERE, NOWHERE, fragment_bytes);
+                window.push(&encoded, NOWHERE, fragment_bytes);
                 let mut assembled = Vec::new();
                 while let Some(id) = window.waiting() {
                     prop_assert_eq!((id.block, id.index as usize), (number, (assembled.len()).div_ceil(window.blocks.back().unwrap().fragment_bytes)));
@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn a_lost_fragment_waits_before_later_ones() {
         let mut window = Window::new();
-        window.push(&vec![1; 3000], NOWHERE, NOWHERE, 1000);
-        window.push(&vec![2; 3000], NOWHERE, NOWHERE, 1000);
+        window.push(&vec![1; 3000], NOWHERE, 1000);
+        window.push(&vec![2; 3000], NOWHERE, 1000);
         let first = window.waiting().unwrap();
         for _ in 0..4 {
             let id = window.waiting().unwrap();
@@ -260,7 +260,7 @@ mod tests {
     fn what_is_on_its_way_is_never_forgotten_for_room() {
         let mut window = Window::new();
         while window.has_room() {
-            window.push(&vec![0; 60_000], NOWHERE, NOWHERE, 1179);
+            window.push(&vec![0; 60_000], NOWHERE, 1179);
             while let Some(id) = window.waiting() {
                 window.set_in_flight(id, true);
             }

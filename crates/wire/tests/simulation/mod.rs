@@ -313,7 +313,7 @@ impl Simulation {
         while self.next_block < self.machine.blocks && self.sender.has_room() {
             let block = self.machine.block(self.next_block, self.run);
             assert_eq!(self.sender.next_block(), self.next_block);
-            self.sender.push(&block, cursor(self.next_block), cursor(self.next_block + 1));
+            self.sender.push(&block, cursor(self.next_block + 1));
             self.made.entry(self.next_block).or_default().push(self.run);
             self.next_block += 1;
             is_new = true;
