@@ -8,7 +8,7 @@
 //!
 //! # Flow
 //! `vmcore::elfcorehdr` gives PT_LOAD segments ─▶ [`MemoryMap`] ─▶ [`PhysMemory`] ─▶ page tables ([`paging`]) ─▶
-//! [`VirtMemory`] ─▶ kernel structures ([`printk`]).
+//! [`VirtMemory`] ─▶ kernel structures ([`printk`], [`memmap`]).
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
@@ -17,9 +17,11 @@ extern crate alloc;
 
 mod addr;
 mod crashed;
+mod dump_level;
 #[cfg(test)]
 mod fake;
 mod map;
+pub mod memmap;
 pub mod paging;
 mod phys;
 pub mod printk;
@@ -27,8 +29,10 @@ mod virt;
 
 pub use addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 pub use crashed::CrashedMemory;
+pub use dump_level::DumpLevel;
 pub use map::{
     Extent, MAX_MAP_FAULTS, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange,
 };
+pub use memmap::{Classifier, MemMap, MemMapError, PageClass, PageCounts, Span};
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
 pub use virt::{KernelSpace, Mappings, VirtFault, VirtMemory};

@@ -4,7 +4,7 @@ use vmcore::headers::Machine;
 use vmcore::vmcoreinfo::VmcoreInfo;
 
 use crate::paging::{Mapping, PageTables, PageTablesError, WalkError};
-use crate::{PhysMemory, ReadFault, VirtAddr};
+use crate::{PhysAddr, PhysMemory, ReadFault, VirtAddr};
 
 /// Why a virtual address could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +110,12 @@ impl<M: PhysMemory> KernelSpace<M> {
         Mappings { space: self, at: Some(start), end }
     }
 
+    /// The architecture.
+    #[must_use]
+    pub const fn machine(&self) -> Machine {
+        self.machine
+    }
+
     /// The page tables.
     #[must_use]
     pub const fn tables(&self) -> &PageTables {
@@ -125,13 +131,33 @@ impl<M: PhysMemory> KernelSpace<M> {
 
 impl<M: PhysMemory> VirtMemory for KernelSpace<M> {
     fn read(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), VirtFault> {
+        Lookaside::default().read(self, va, buf)
+    }
+
+    fn long_bytes(&self) -> usize {
+        self.machine.long_bytes()
+    }
+}
+
+/// The mapping that was used last: who reads neighbouring addresses walks the page tables once for all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lookaside(Option<Mapping>);
+
+impl Lookaside {
+    /// As [`VirtMemory::read`] of `space`, which has to be the same one each time.
+    pub(crate) fn read<M: PhysMemory>(
+        &mut self,
+        space: &KernelSpace<M>,
+        va: VirtAddr,
+        buf: &mut [u8],
+    ) -> Result<(), VirtFault> {
         let mut at = va;
         let mut rest = buf;
         while !rest.is_empty() {
-            let (pa, left) = self.mapping(at)?.place_of(at).ok_or(VirtFault::Wraps { va: at })?;
+            let (pa, left) = self.place_of(space, at)?;
             let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
             let (piece, behind) = rest.split_at_mut_checked(bytes).ok_or(VirtFault::Wraps { va: at })?;
-            self.memory.read(pa, piece).map_err(|fault| VirtFault::Read {
+            space.memory.read(pa, piece).map_err(|fault| VirtFault::Read {
                 va: VirtAddr(at.0.saturating_add(fault.pa.0.saturating_sub(pa.0))),
                 fault,
             })?;
@@ -143,8 +169,30 @@ impl<M: PhysMemory> VirtMemory for KernelSpace<M> {
         Ok(())
     }
 
-    fn long_bytes(&self) -> usize {
-        self.machine.long_bytes()
+    /// Reads an `unsigned long`, or a pointer.
+    pub(crate) fn read_long<M: PhysMemory>(
+        &mut self,
+        space: &KernelSpace<M>,
+        va: VirtAddr,
+    ) -> Result<u64, VirtFault> {
+        let mut bytes = [0; 8];
+        let long = bytes.get_mut(..space.long_bytes()).ok_or(VirtFault::Wraps { va })?;
+        self.read(space, va, long)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Where `va` is, and how many bytes from there on are mapped together with it.
+    fn place_of<M: PhysMemory>(
+        &mut self,
+        space: &KernelSpace<M>,
+        va: VirtAddr,
+    ) -> Result<(PhysAddr, u64), VirtFault> {
+        if let Some(place) = self.0.and_then(|mapping| mapping.place_of(va)) {
+            return Ok(place);
+        }
+        let mapping = space.mapping(va)?;
+        self.0 = Some(mapping);
+        mapping.place_of(va).ok_or(VirtFault::Wraps { va })
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Mapping, PageTablesError, WalkError};
 use crate::{PhysAddr, PhysMemory, VirtAddr};
 
 /// Where the kernel image is linked; `phys_base` is the physical address of this (`__START_KERNEL_map`).
-const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 const PAGE_SHIFT: u32 = 12;
 /// Bits of the address that a level translates.

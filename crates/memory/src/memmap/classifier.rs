@@ -1,0 +1,199 @@
+//! The walk over the memmap.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::array::LastSection;
+use super::layout::{Block, MAX_COMPOUND_ORDER, MAX_PAGE_BYTES};
+use super::{MemMap, PageClass, REGION_PAGES, Span};
+use crate::virt::Lookaside;
+use crate::{DumpLevel, KernelSpace, Pfn, PhysMemory};
+
+/// Frames in a span at most when there is no memmap to look at.
+const SPAN_PAGES_WITHOUT_MEMMAP: u64 = 4096;
+
+/// Tells the class of every frame.
+///
+/// It looks at a region of 512 frames, aligned to that, at a time, and what it finds in one depends on nothing it saw
+/// before: wherever a walk begins, it gives the same classes. It owns one buffer, for the struct pages of a region.
+///
+/// What a dump leaves out is not looked into: damaged frames inside of a free block, or of a large page of a process,
+/// count as free or as the process's unless `level` keeps them.
+#[derive(Debug)]
+pub struct Classifier<M> {
+    source: Option<Source<M>>,
+    level: DumpLevel,
+    /// The region that `classes` is of, by its first frame.
+    region: Option<Pfn>,
+    classes: [PageClass; REGION_PAGES],
+}
+
+/// The memmap, and what is kept from one region to the next.
+#[derive(Debug)]
+struct Source<M> {
+    memmap: MemMap,
+    kernel: KernelSpace<M>,
+    /// Struct pages of the region.
+    pages: Vec<u8>,
+    section: LastSection,
+    near: Lookaside,
+    /// For what is not beside the region's struct pages.
+    far: Lookaside,
+}
+
+impl<M: PhysMemory> Classifier<M> {
+    /// A classifier of the frames that `memmap` and the kernel's memory tell of; without these every frame is
+    /// [`PageClass::Kernel`].
+    #[must_use]
+    pub fn new(memmap: Option<(MemMap, KernelSpace<M>)>, level: DumpLevel) -> Self {
+        let source = memmap.map(|(memmap, kernel)| Source {
+            memmap,
+            kernel,
+            pages: vec![0; memmap.layout.page_bytes * REGION_PAGES],
+            section: LastSection::default(),
+            near: Lookaside::default(),
+            far: Lookaside::default(),
+        });
+        Self { source, level, region: None, classes: [PageClass::Kernel; REGION_PAGES] }
+    }
+
+    /// The frames of one class from `pfn` on: some, and none from `end` on. There may be more of the class behind them: a
+    /// call looks at 512 struct pages at most, so that the caller can look after a line in between.
+    pub fn span(&mut self, pfn: Pfn, end: Pfn) -> Span {
+        let left = end.0.saturating_sub(pfn.0);
+        let Some(source) = &mut self.source else {
+            let pages = left.min(SPAN_PAGES_WITHOUT_MEMMAP);
+            return Span { first: pfn, pages, class: PageClass::Kernel };
+        };
+        let index = pfn.0 % REGION_PAGES as u64;
+        let region = Pfn(pfn.0 - index);
+        if self.region != Some(region) {
+            source.classify(region, self.level, &mut self.classes);
+            self.region = Some(region);
+        }
+        let behind =
+            usize::try_from(index).ok().and_then(|index| self.classes.get(index..)).unwrap_or_default();
+        let class = behind.first().copied().unwrap_or(PageClass::Kernel);
+        let same = behind.iter().position(|other| *other != class).unwrap_or(behind.len());
+        Span { first: pfn, pages: left.min(same as u64), class }
+    }
+}
+
+impl<M: PhysMemory> Source<M> {
+    /// Finds the classes of a region.
+    fn classify(&mut self, region: Pfn, level: DumpLevel, classes: &mut [PageClass; REGION_PAGES]) {
+        let is_image = self.memmap.image.touches(region, REGION_PAGES as u64);
+        let first = self.first_block(region);
+        if first.pages >= REGION_PAGES as u64 && !level.keeps(first.class) && !is_image {
+            classes.fill(first.class);
+            return;
+        }
+        self.read_region(region);
+        let mut block = first;
+        let mut at = 0;
+        while at < REGION_PAGES {
+            let pages = usize::try_from(block.pages).unwrap_or(REGION_PAGES).max(1);
+            let end = at.saturating_add(pages).min(REGION_PAGES);
+            for (index, class) in (at..end).zip(classes.get_mut(at..end).unwrap_or_default()) {
+                let is_looked_at = index == at || level.keeps(block.class);
+                let is_poisoned = is_looked_at && self.memmap.layout.is_poisoned(self.page(index));
+                *class = if is_poisoned { PageClass::HwPoison } else { block.class };
+            }
+            at = end;
+            block = self.memmap.layout.block(frame(region, at), self.page(at), self.page(at + 1));
+        }
+        if is_image {
+            self.guard_image(region, classes);
+        }
+    }
+
+    /// What the region begins with: a block of its own, or one from before that reaches into it.
+    fn first_block(&mut self, region: Pfn) -> Block {
+        let mut pair = [0; 2 * MAX_PAGE_BYTES];
+        let (page, second) = self.read_pair(region, &mut pair);
+        let layout = self.memmap.layout;
+        let may_have_head_before = layout.may_have_head_before(region, page, second);
+        let own = layout.block(region, page, second);
+        let max_order = if may_have_head_before { MAX_COMPOUND_ORDER } else { layout.max_free_order() };
+        self.block_from_before(region, max_order).unwrap_or(own)
+    }
+
+    /// The block that begins before the region and reaches into it, as far as it does. Blocks are aligned to their size,
+    /// so there are few places where it can begin.
+    fn block_from_before(&mut self, region: Pfn, max_order: u32) -> Option<Block> {
+        let mut tried = region;
+        for order in REGION_PAGES.ilog2() + 1..=max_order {
+            let head = Pfn(region.0 & !((1 << order) - 1));
+            if head == tried {
+                continue;
+            }
+            tried = head;
+            let mut pair = [0; 2 * MAX_PAGE_BYTES];
+            let (page, second) = self.read_pair(head, &mut pair);
+            let block = self.memmap.layout.block(head, page, second);
+            let end = head.0.saturating_add(block.pages);
+            if end > region.0 {
+                return Some(Block { class: block.class, pages: end - region.0 });
+            }
+        }
+        None
+    }
+
+    /// The struct page of a frame and the one behind it: zeros if they cannot be read, which say nothing.
+    fn read_pair<'b>(&mut self, pfn: Pfn, pair: &'b mut [u8; 2 * MAX_PAGE_BYTES]) -> (&'b [u8], &'b [u8]) {
+        let page_bytes = self.memmap.layout.page_bytes;
+        let Some(pair) = pair.get_mut(..2 * page_bytes) else { return (&[], &[]) };
+        let place = self.memmap.array.place_of(&self.kernel, &mut self.far, &mut self.section, pfn);
+        let is_read = place.is_some_and(|va| self.far.read(&self.kernel, va, pair).is_ok());
+        if !is_read {
+            pair.fill(0);
+        }
+        pair.split_at_checked(page_bytes).unwrap_or_default()
+    }
+
+    /// Reads the struct pages of a region; zeros where they cannot be read.
+    fn read_region(&mut self, region: Pfn) {
+        let place = self.memmap.array.place_of(&self.kernel, &mut self.far, &mut self.section, region);
+        let Some(start) = place else {
+            self.pages.fill(0);
+            return;
+        };
+        if self.near.read(&self.kernel, start, &mut self.pages).is_ok() {
+            return;
+        }
+        let page_bytes = self.memmap.layout.page_bytes;
+        for index in 0..REGION_PAGES {
+            let offset = index * page_bytes;
+            let Some(page) = self.pages.get_mut(offset..offset + page_bytes) else { return };
+            let va = start.checked_add(offset as u64);
+            if va.is_none_or(|va| self.near.read(&self.kernel, va, page).is_err()) {
+                page.fill(0);
+            }
+        }
+    }
+
+    /// A struct page of the region; empty behind its end.
+    fn page(&self, index: usize) -> &[u8] {
+        let page_bytes = self.memmap.layout.page_bytes;
+        let offset = index * page_bytes;
+        self.pages.get(offset..offset + page_bytes).unwrap_or_default()
+    }
+
+    /// Keeps the kernel image's data, whatever its struct pages say; but not what the kernel gave to its page allocator.
+    fn guard_image(&self, region: Pfn, classes: &mut [PageClass; REGION_PAGES]) {
+        for (index, class) in classes.iter_mut().enumerate() {
+            if matches!(class, PageClass::HwPoison | PageClass::Offline) {
+                continue;
+            }
+            let is_data = self.memmap.image.contains(frame(region, index));
+            if is_data && self.memmap.layout.is_reserved(self.page(index)) {
+                *class = PageClass::Kernel;
+            }
+        }
+    }
+}
+
+/// The frame at an index of a region.
+const fn frame(region: Pfn, index: usize) -> Pfn {
+    Pfn(region.0.saturating_add(index as u64))
+}

@@ -1,0 +1,329 @@
+//! What is in a struct page, by the kernel's own account of its layout.
+//!
+//! The tests and their order are makedumpfile's; `docs/dump-levels.md` has the table of kernels. A fact that VMCOREINFO
+//! does not tell makes its test fail, and so pages kept.
+
+use vmcore::le;
+use vmcore::vmcoreinfo::VmcoreInfo;
+
+use super::{MemMapError, PageClass, required};
+use crate::Pfn;
+
+/// Bytes believed of a struct page: 32 to 96 so far.
+pub(super) const MAX_PAGE_BYTES: usize = 256;
+const MIN_PAGE_BYTES: usize = 16;
+
+/// Compound pages of a higher order are not believed: the largest hugetlb pages (16 GiB of 64 KiB) have 18.
+pub(super) const MAX_COMPOUND_ORDER: u32 = 20;
+/// Nor free blocks: the buddy allocator's largest have 13 (arm64 with 64 KiB pages).
+const MAX_FREE_ORDER: u64 = 16;
+
+/// In `page.mapping`: memory of a process (`PAGE_MAPPING_ANON`, include/linux/page-flags.h).
+const PAGE_MAPPING_ANON: u64 = 1;
+/// In `page.compound_head`: this is a tail.
+const TAIL: u64 = 1;
+
+/// Offsets of members, in bytes, and the numbers that are found there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLayout {
+    /// Bytes of a struct page.
+    pub(super) page_bytes: usize,
+    long_bytes: usize,
+    flags: usize,
+    mapcount: usize,
+    mapping: usize,
+    private: usize,
+    /// `compound_head`, or `compound_info` since Linux 7.1.
+    compound_head: usize,
+    pg_lru: Flag,
+    pg_private: Flag,
+    pg_swapcache: Flag,
+    pg_swapbacked: Flag,
+    pg_hwpoison: Flag,
+    pg_head: Flag,
+    pg_reserved: Flag,
+    slab: Slab,
+    hugetlb: Hugetlb,
+    /// Where, in the second struct page of a compound page, a byte says its order.
+    compound_order: usize,
+    buddy: PageType,
+    offline: PageType,
+    unaccepted: PageType,
+    /// Orders of the buddy allocator: its largest blocks have `1 << (free_orders - 1)` pages.
+    free_orders: u64,
+}
+
+/// A bit of `page.flags`; 0 if the kernel has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flag(u64);
+
+/// A value of `page._mapcount` (`page_type`) that says what the page is; never if the mask is 0.
+#[derive(Clone, Copy, Debug)]
+struct PageType {
+    value: u32,
+    mask: u32,
+}
+
+/// How a slab page is told.
+#[derive(Clone, Copy, Debug)]
+enum Slab {
+    Unknown,
+    Flag(Flag),
+    Type(PageType),
+}
+
+/// How the head of a hugetlb page is told.
+#[derive(Clone, Copy, Debug)]
+enum Hugetlb {
+    Unknown,
+    /// By a byte of the second struct page.
+    Destructor {
+        offset: usize,
+        value: u8,
+    },
+    /// By a flag of the second struct page.
+    SecondFlag(Flag),
+    Type(PageType),
+}
+
+/// What one struct page says, of one frame or of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) class: PageClass,
+    /// Frames from this one on.
+    pub(super) pages: u64,
+}
+
+impl PageLayout {
+    pub(super) fn new(info: &VmcoreInfo<'_>, long_bytes: usize) -> Result<Self, MemMapError> {
+        let size = required("SIZE(page)", info.size("page"))?;
+        let page_bytes = usize::try_from(size).ok();
+        let page_bytes = page_bytes.filter(|bytes| (MIN_PAGE_BYTES..=MAX_PAGE_BYTES).contains(bytes));
+        let page_bytes = page_bytes.ok_or(MemMapError::Absurd { what: "SIZE(page)", value: size })?;
+        let offset = |what, value: Option<u64>| {
+            let value = required(what, value)?;
+            let offset = usize::try_from(value).ok().filter(|offset| *offset < page_bytes);
+            offset.ok_or(MemMapError::Absurd { what, value })
+        };
+        let flag = |name| Flag::numbered(info.number(name));
+        let page_type = |name| PageType::of(info.number(name));
+        let pg_private = flag("PG_private");
+        let compound_head = info.offset("page.compound_head").or_else(|| info.offset("page.compound_info"));
+        let flags = offset("OFFSET(page.flags)", info.offset("page.flags"))?;
+        let slab = match (info.number("PAGE_SLAB_MAPCOUNT_VALUE"), info.number("PG_slab")) {
+            (value @ Some(_), _) => Slab::Type(PageType::of(value)),
+            (None, number @ Some(_)) => Slab::Flag(Flag::numbered(number)),
+            (None, None) => Slab::Unknown,
+        };
+        let free_orders = info.length("zone.free_area").filter(|orders| *orders <= MAX_FREE_ORDER + 1);
+        Ok(Self {
+            page_bytes,
+            long_bytes,
+            flags,
+            mapcount: offset("OFFSET(page._mapcount)", info.offset("page._mapcount"))?,
+            mapping: offset("OFFSET(page.mapping)", info.offset("page.mapping"))?,
+            private: offset("OFFSET(page.private)", info.offset("page.private"))?,
+            compound_head: offset("OFFSET(page.compound_head)", compound_head)?,
+            pg_lru: flag("PG_lru"),
+            pg_private,
+            pg_swapcache: flag("PG_swapcache"),
+            pg_swapbacked: flag("PG_swapbacked"),
+            pg_hwpoison: flag("PG_hwpoison"),
+            pg_head: Flag(info.number_u64("PG_head_mask").unwrap_or(0)),
+            // The flag before PG_private in every kernel; VMCOREINFO has no number for it.
+            pg_reserved: Flag(pg_private.0 >> 1),
+            slab,
+            hugetlb: Hugetlb::new(info, page_bytes),
+            // Since Linux 6.6 it is the low byte of `flags`.
+            compound_order: second_page_offset(
+                info.offset("page.compound_order"),
+                info.offset("folio._folio_order"),
+                page_bytes,
+            )
+            .unwrap_or(flags),
+            buddy: page_type("PAGE_BUDDY_MAPCOUNT_VALUE"),
+            offline: page_type("PAGE_OFFLINE_MAPCOUNT_VALUE"),
+            unaccepted: page_type("PAGE_UNACCEPTED_MAPCOUNT_VALUE"),
+            free_orders: free_orders.unwrap_or(0),
+        })
+    }
+
+    /// The order of the largest free blocks.
+    pub(super) fn max_free_order(&self) -> u32 {
+        u32::try_from(self.free_orders.saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// What `page`, the struct page of `pfn`, says; `second` is the one behind it, empty if there is none.
+    ///
+    /// A tail says nothing: what it is, its head says.
+    pub(super) fn block(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Block {
+        self.block_of(pfn, page, second).unwrap_or(Block { class: PageClass::Kernel, pages: 1 })
+    }
+
+    fn block_of(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Option<Block> {
+        if self.is_tail(page) {
+            return None;
+        }
+        let flags = self.long(page, self.flags)?;
+        let mapcount = le::u32_at(page, self.mapcount)?;
+        if self.offline.is(mapcount) {
+            return Some(Block { class: PageClass::Offline, pages: 1 });
+        }
+        if self.buddy.is(mapcount) {
+            return self.free_block(pfn, self.long(page, self.private)?);
+        }
+        if self.unaccepted.is(mapcount) {
+            return self.free_block(pfn, self.free_orders.checked_sub(1)?);
+        }
+        let is_head = self.pg_head.is_set(flags);
+        let pages = if is_head { self.compound_pages(pfn, second) } else { 1 };
+        let is_hugetlb = is_head && self.is_hugetlb(mapcount, second);
+        let class = if is_hugetlb && self.pg_hwpoison.is_set(flags) {
+            // Which of its pages are damaged is not said here.
+            PageClass::HwPoison
+        } else if self.is_slab(flags, mapcount) {
+            PageClass::Slab
+        } else {
+            let is_anon = self.knows_slab() && self.long(page, self.mapping)? & PAGE_MAPPING_ANON != 0;
+            if self.is_cache(flags) && !is_anon {
+                if self.pg_private.is_set(flags) { PageClass::CachePrivate } else { PageClass::Cache }
+            } else if is_anon || is_hugetlb {
+                PageClass::User
+            } else {
+                PageClass::Kernel
+            }
+        };
+        Some(Block { class, pages })
+    }
+
+    /// Whether `page` belongs to a compound page whose head is before it, or looks like that: of a large hugetlb page
+    /// the kernel lets many struct pages share a frame, and then copies of its head appear among its tails.
+    pub(super) fn may_have_head_before(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> bool {
+        if self.is_tail(page) {
+            return true;
+        }
+        let is_head = self.long(page, self.flags).is_some_and(|flags| self.pg_head.is_set(flags));
+        is_head && self.compound_pages(pfn, second) == 1
+    }
+
+    /// Whether the page is damaged.
+    pub(super) fn is_poisoned(&self, page: &[u8]) -> bool {
+        self.long(page, self.flags).is_some_and(|flags| self.pg_hwpoison.is_set(flags))
+    }
+
+    /// Whether the page was never given to the page allocator.
+    pub(super) fn is_reserved(&self, page: &[u8]) -> bool {
+        self.long(page, self.flags).is_some_and(|flags| self.pg_reserved.is_set(flags))
+    }
+
+    fn is_tail(&self, page: &[u8]) -> bool {
+        self.long(page, self.compound_head).is_some_and(|head| head & TAIL != 0)
+    }
+
+    fn is_slab(&self, flags: u64, mapcount: u32) -> bool {
+        match self.slab {
+            Slab::Unknown => false,
+            Slab::Flag(flag) => flag.is_set(flags),
+            Slab::Type(page_type) => page_type.is(mapcount),
+        }
+    }
+
+    /// Slab keeps data of its own in `page.mapping`: who cannot tell a slab page cannot tell an anonymous one.
+    fn knows_slab(&self) -> bool {
+        !matches!(self.slab, Slab::Unknown)
+    }
+
+    fn is_cache(&self, flags: u64) -> bool {
+        self.pg_lru.is_set(flags) || (self.pg_swapcache.is_set(flags) && self.pg_swapbacked.is_set(flags))
+    }
+
+    fn is_hugetlb(&self, mapcount: u32, second: &[u8]) -> bool {
+        match self.hugetlb {
+            Hugetlb::Unknown => false,
+            Hugetlb::Destructor { offset, value } => second.get(offset) == Some(&value),
+            Hugetlb::SecondFlag(flag) => {
+                self.long(second, self.flags).is_some_and(|flags| flag.is_set(flags))
+            }
+            Hugetlb::Type(page_type) => page_type.is(mapcount),
+        }
+    }
+
+    /// A free block of an order; kept if it makes no sense.
+    fn free_block(&self, pfn: Pfn, order: u64) -> Option<Block> {
+        let order = u32::try_from(order).ok().filter(|_| order < self.free_orders)?;
+        is_aligned(pfn, order).then_some(Block { class: PageClass::Free, pages: 1 << order })
+    }
+
+    /// Pages of the compound page whose head `pfn` is; 1 if its second struct page makes no sense.
+    fn compound_pages(&self, pfn: Pfn, second: &[u8]) -> u64 {
+        let order = second.get(self.compound_order).copied().filter(|_| self.is_tail(second));
+        match order.map(u32::from) {
+            Some(order) if order <= MAX_COMPOUND_ORDER && is_aligned(pfn, order) => 1 << order,
+            _ => 1,
+        }
+    }
+
+    fn long(&self, page: &[u8], offset: usize) -> Option<u64> {
+        le::long_at(page, offset, self.long_bytes)
+    }
+}
+
+impl Flag {
+    fn numbered(number: Option<i64>) -> Self {
+        let bit = number.and_then(|number| u32::try_from(number).ok());
+        Self(bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0))
+    }
+
+    const fn is_set(self, flags: u64) -> bool {
+        flags & self.0 != 0
+    }
+}
+
+impl PageType {
+    fn of(value: Option<i64>) -> Self {
+        // The kernel writes it as an int, which its `%ld` shows negative.
+        let value = value.map_or(0, |value| value & i64::from(u32::MAX));
+        match u32::try_from(value).unwrap_or(0) {
+            0 => Self { value: 0, mask: 0 },
+            // Since Linux 6.12 the top byte is the type, and the others may be used for something else.
+            value if value & 0x00ff_ffff == 0 => Self { value, mask: 0xff00_0000 },
+            value => Self { value, mask: u32::MAX },
+        }
+    }
+
+    const fn is(self, mapcount: u32) -> bool {
+        self.mask != 0 && mapcount & self.mask == self.value
+    }
+}
+
+impl Hugetlb {
+    fn new(info: &VmcoreInfo<'_>, page_bytes: usize) -> Self {
+        if let value @ Some(_) = info.number("PAGE_HUGETLB_MAPCOUNT_VALUE") {
+            return Self::Type(PageType::of(value));
+        }
+        if let number @ Some(_) = info.number("PG_hugetlb") {
+            return Self::SecondFlag(Flag::numbered(number));
+        }
+        let value = info.number("HUGETLB_PAGE_DTOR").and_then(|value| u8::try_from(value).ok());
+        let offset = second_page_offset(
+            info.offset("page.compound_dtor"),
+            info.offset("folio._folio_dtor"),
+            page_bytes,
+        );
+        match (offset, value) {
+            (Some(offset), Some(value)) => Self::Destructor { offset, value },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The offset, in the second struct page, of a member that was in `struct page` before Linux 6.3, and then in
+/// `struct folio`, which lies over the first pages of a compound page.
+fn second_page_offset(in_page: Option<u64>, in_folio: Option<u64>, page_bytes: usize) -> Option<usize> {
+    let offset = in_page.or_else(|| in_folio?.checked_sub(page_bytes as u64))?;
+    usize::try_from(offset).ok().filter(|offset| *offset < page_bytes)
+}
+
+const fn is_aligned(pfn: Pfn, order: u32) -> bool {
+    pfn.0 & ((1 << order) - 1) == 0
+}
