@@ -9,11 +9,11 @@ use alloc::vec::Vec;
 
 use elf::abi::{PF_R, PF_W, PF_X, PN_XNUM, PT_LOAD, PT_NOTE};
 
-use crate::elfcorehdr::{LoadSegment, NoteSegment, ReadAt, SegmentFault, note_segment};
+use crate::elfcorehdr::{LoadSegment, NoteSegment, ReadAt, SegmentFault};
 use crate::headers::{Class, CoreHeader, HeaderError, Machine, ProgramHeader};
-use crate::headers::{ehdr_bytes, parse_program_header, phdr_bytes, push_program_header};
+use crate::headers::{ehdr_bytes, phdr_bytes, push_program_header};
 use crate::headers::{sh_info_offset, shdr_bytes};
-use crate::table::{Table, TableError};
+use crate::table::{Segments, Table, TableError};
 
 /// Program headers read from a file at most: a dump cut in pieces has one for each.
 pub const MAX_PROGRAM_HEADERS: u32 = 1 << 20;
@@ -74,8 +74,7 @@ impl ElfCore {
             })?;
         let Table { header, count, .. } = table;
         let no_memory = |_| ElfCoreError::OutOfMemory(count);
-        let mut loads = Vec::new();
-        let mut notes = Vec::new();
+        let mut segments = Segments::default();
         let mut entry = [0; phdr_bytes(Class::ELF64)];
         for index in 0..count {
             let known_faults = faults.len();
@@ -83,20 +82,10 @@ impl ElfCore {
             if faults.len() > known_faults {
                 break; // The file ends here: so do all the others.
             }
-            let Some(segment) = parse_program_header(header.class, entry) else { continue };
-            match segment.p_type {
-                PT_LOAD => {
-                    loads.try_reserve(1).map_err(no_memory)?;
-                    loads.push(LoadSegment::from(&segment));
-                }
-                PT_NOTE => {
-                    notes.try_reserve(1).map_err(no_memory)?;
-                    notes.extend(note_segment(index, &segment, MAX_NOTE_BYTES, &mut faults));
-                }
-                _ => {}
-            }
+            segments.add(header.class, index, entry, MAX_NOTE_BYTES, &mut faults).map_err(no_memory)?;
         }
         let CoreHeader { class, machine, e_flags, .. } = header;
+        let Segments { loads, notes } = segments;
         Ok(Self { class, machine, e_flags, loads, notes, faults })
     }
 }

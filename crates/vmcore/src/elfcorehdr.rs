@@ -6,12 +6,10 @@
 
 use alloc::vec::Vec;
 
-use elf::abi::{PT_LOAD, PT_NOTE};
-
 pub use crate::headers::{Class, HeaderError, Machine};
-use crate::headers::{CoreHeader, ProgramHeader, ehdr_bytes, parse_program_header, phdr_bytes};
+use crate::headers::{CoreHeader, ProgramHeader, ehdr_bytes, phdr_bytes};
 pub use crate::table::{MAX_FAULTS, ReadAt};
-use crate::table::{Table, TableError, report};
+use crate::table::{Segments, Table, TableError};
 
 /// Program headers looked at: 4096 ranges of RAM, and a PT_NOTE for each of the 8192 CPUs a Linux kernel can have.
 pub const MAX_PROGRAM_HEADERS: u16 = 4096 + 8192;
@@ -177,42 +175,16 @@ impl ElfCoreHdr {
             .encode(&mut headers)
             .map_err(|error| ElfCoreHdrError::Invalid { pa, error })?;
 
-        let mut loads = Vec::new();
-        let mut notes = Vec::new();
+        let mut segments = Segments::default();
         let mut entry = [0; phdr_bytes(Class::ELF64)];
         for index in 0..count {
             let entry = table.entry(index, &mut entry, read, &mut faults);
             headers.extend_from_slice(entry);
-            let Some(segment) = parse_program_header(header.class, entry) else { continue };
-            match segment.p_type {
-                PT_LOAD => {
-                    loads.try_reserve(1).map_err(no_memory)?;
-                    loads.push(LoadSegment::from(&segment));
-                }
-                PT_NOTE => {
-                    notes.try_reserve(1).map_err(no_memory)?;
-                    notes.extend(note_segment(index, &segment, MAX_NOTE_BYTES, &mut faults));
-                }
-                _ => {}
-            }
+            segments.add(header.class, index, entry, MAX_NOTE_BYTES, &mut faults).map_err(no_memory)?;
         }
+        let Segments { loads, notes } = segments;
         Ok(Self { class: header.class, machine: header.machine, loads, notes, headers, faults })
     }
-}
-
-/// What a PT_NOTE gives: nothing if it is empty or wraps around; at most `max_bytes`.
-pub(crate) fn note_segment(
-    index: u32,
-    segment: &ProgramHeader,
-    max_bytes: u64,
-    faults: &mut Vec<SegmentFault>,
-) -> Option<NoteSegment> {
-    let (pa, bytes) = (segment.p_offset, segment.p_filesz);
-    let fits = pa.checked_add(bytes).is_some();
-    if !fits || bytes > max_bytes {
-        report(faults, SegmentFault::Note { index, pa, bytes });
-    }
-    (fits && bytes != 0).then_some(NoteSegment { p_offset: pa, p_filesz: bytes.min(max_bytes) })
 }
 
 #[cfg(test)]

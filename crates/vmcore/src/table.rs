@@ -1,12 +1,13 @@
 //! The program header table of a core, entry by entry, from memory or a file behind a closure.
 
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use elf::abi::PN_XNUM;
+use elf::abi::{PN_XNUM, PT_LOAD, PT_NOTE};
 
-use crate::elfcorehdr::SegmentFault;
-use crate::headers::{Class, CoreHeader, HeaderError, MAX_EHDR_BYTES};
-use crate::headers::{ehdr_bytes, phdr_bytes, sh_info_offset};
+use crate::elfcorehdr::{LoadSegment, NoteSegment, SegmentFault};
+use crate::headers::{Class, CoreHeader, HeaderError, MAX_EHDR_BYTES, ProgramHeader};
+use crate::headers::{ehdr_bytes, parse_program_header, phdr_bytes, sh_info_offset};
 
 /// Reads `buf.len()` bytes at an address or offset; `false` if that fails.
 pub type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
@@ -77,8 +78,57 @@ impl Table {
     }
 }
 
+/// What the program headers of a core name, each kind in its order.
+#[derive(Default)]
+pub(crate) struct Segments {
+    pub(crate) loads: Vec<LoadSegment>,
+    /// Those with a size.
+    pub(crate) notes: Vec<NoteSegment>,
+}
+
+impl Segments {
+    /// Takes program header `index`, which is `entry`; of a PT_NOTE at most `max_note_bytes` are believed.
+    pub(crate) fn add(
+        &mut self,
+        class: Class,
+        index: u32,
+        entry: &[u8],
+        max_note_bytes: u64,
+        faults: &mut Vec<SegmentFault>,
+    ) -> Result<(), TryReserveError> {
+        let Some(segment) = parse_program_header(class, entry) else { return Ok(()) };
+        match segment.p_type {
+            PT_LOAD => {
+                self.loads.try_reserve(1)?;
+                self.loads.push(LoadSegment::from(&segment));
+            }
+            PT_NOTE => {
+                self.notes.try_reserve(1)?;
+                self.notes.extend(note_segment(index, &segment, max_note_bytes, faults));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a PT_NOTE gives: nothing if it is empty or wraps around; at most `max_bytes`.
+fn note_segment(
+    index: u32,
+    segment: &ProgramHeader,
+    max_bytes: u64,
+    faults: &mut Vec<SegmentFault>,
+) -> Option<NoteSegment> {
+    let (pa, bytes) = (segment.p_offset, segment.p_filesz);
+    let fits = pa.checked_add(bytes).is_some();
+    if !fits || bytes > max_bytes {
+        report(faults, SegmentFault::Note { index, pa, bytes });
+    }
+    (fits && bytes != 0).then_some(NoteSegment { p_offset: pa, p_filesz: bytes.min(max_bytes) })
+}
+
 /// Adds a fault to those already found. A table of nothing but faults must not fill the memory with them.
-pub(crate) fn report(faults: &mut Vec<SegmentFault>, fault: SegmentFault) {
+fn report(faults: &mut Vec<SegmentFault>, fault: SegmentFault) {
     if faults.len() < MAX_FAULTS {
         faults.push(fault);
     }

@@ -1,5 +1,6 @@
 use alloc::vec;
 
+use elf::abi::{PT_LOAD, PT_NOTE};
 use proptest::prelude::*;
 
 use super::*;
