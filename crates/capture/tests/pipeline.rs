@@ -10,7 +10,10 @@ use codec::CodecId;
 use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
 use vmcore::notes::push_note;
-use wire::{Block, Event, MetaKind, Receiver, Record, Records, SessionEnd, SessionHeader, SessionId};
+use vmcore::vmcoreinfo::VmcoreInfo;
+use wire::{
+    Block, Event, MetaKind, Receiver, Record, Records, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES,
+};
 
 const ELFCOREHDR_PA: u64 = 0x80_0000;
 const NOTES_PA: u64 = 0x81_0000;
@@ -309,6 +312,23 @@ fn without_an_elfcorehdr_there_is_an_error_that_says_where_it_was_sought() {
     assert_eq!(nowhere, ElfCoreHdrError::Unreadable { pa: 0x7000_0000 });
     let something_else = Crash::read(0x10_0000, &machine).unwrap_err();
     assert!(matches!(something_else, ElfCoreHdrError::Invalid { pa: 0x10_0000, .. }));
+}
+
+#[test]
+fn page_sizes_that_are_believed_are_those_that_can_be_sent() {
+    for page_shift in 0..64 {
+        let text = format!("PAGESIZE={}\n", 1_u64 << page_shift);
+        let header = SessionHeader {
+            e_machine: 62,
+            page_shift,
+            dump_level: 0,
+            crash_time: 0,
+            ram_pages: 0,
+            utsname: [0; UTSNAME_BYTES],
+        };
+        let sent = SessionHeader::decode(&header.encode()).map(|header| header.page_shift.into());
+        assert_eq!(VmcoreInfo::new(text.as_bytes()).page_shift(), sent);
+    }
 }
 
 #[test]

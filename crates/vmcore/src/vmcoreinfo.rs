@@ -91,11 +91,12 @@ impl<'a> VmcoreInfo<'a> {
         self.text_value("BUILD-ID")
     }
 
-    /// `PAGESIZE` as a power of two: 12 for 4 KiB. `None` if missing, or none that Linux has (4 KiB to 64 KiB).
+    /// `PAGESIZE` as a power of two: 12 for 4 KiB. `None` if missing, or none that x86 and ARM have: 4, 16 and 64 KiB
+    /// (Linux arch/arm64/Kconfig, ARM64_*_PAGES).
     #[must_use]
     pub fn page_shift(&self) -> Option<u32> {
         let bytes = decimal(self.value("PAGESIZE")?)?;
-        (bytes.is_power_of_two() && (4096..=65536).contains(&bytes)).then(|| bytes.trailing_zeros())
+        [12, 14, 16].into_iter().find(|shift| 1 << shift == bytes)
     }
 
     /// `KERNELOFFSET`: how far KASLR has moved the kernel, in bytes.
@@ -206,6 +207,7 @@ mod tests {
         assert_eq!(info.offset("page"), None);
         assert_eq!(VmcoreInfo::new(b"").os_release(), None);
         assert_eq!(VmcoreInfo::new(b"PAGESIZE=4097\n").page_shift(), None);
+        assert_eq!(VmcoreInfo::new(b"PAGESIZE=8192\n").page_shift(), None);
         assert_eq!(VmcoreInfo::new(b"PAGESIZE=1073741824\n").page_shift(), None);
         assert_eq!(VmcoreInfo::new(b"SIZE(page)=-64\n").size("page"), None);
         assert_eq!(VmcoreInfo::new(b"SIZE(page)=99999999999999999999\n").size("page"), None);
