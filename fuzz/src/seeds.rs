@@ -118,6 +118,7 @@ fn session() -> (Vec<u8>, Vec<u8>) {
         start: Cursor::START,
         end: Cursor { pass: 2, position: 11 },
         codec: codec::CodecId::Deflate,
+        filter: codec::Filter::None,
         raw_bytes: whole(&raw),
     };
     let mut encoded = header.encode().to_vec();

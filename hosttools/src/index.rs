@@ -352,6 +352,7 @@ mod tests {
             start: wire::Cursor::default(),
             end: wire::Cursor::default(),
             codec: codec::CodecId::None,
+            filter: codec::Filter::None,
             raw_bytes: u32::try_from(raw.len()).unwrap(),
         };
         [&header.encode()[..], raw].concat()

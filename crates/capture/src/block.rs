@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use codec::{Encoder, OutputFull};
+use codec::{Encoder, Filter, Filtering, OutputFull};
 use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
 
 /// What the encoder gets at once; the line is looked after in between. A codec as slow as LZMA (100 ms for 64 KiB) is
@@ -13,6 +13,7 @@ const PIECE_BYTES: usize = 96;
 /// Makes one block at a time.
 pub(crate) struct BlockBuilder {
     encoder: Box<dyn Encoder>,
+    filtering: Filtering,
     /// Totals over all records so far.
     pub(crate) totals: SessionEnd,
     open: Option<Open>,
@@ -38,6 +39,7 @@ impl BlockBuilder {
     pub(crate) fn new(encoder: Box<dyn Encoder>, page_bytes: usize) -> Self {
         Self {
             encoder,
+            filtering: Filtering::default(),
             totals: SessionEnd::default(),
             open: None,
             buffer: Vec::with_capacity(MAX_ENCODED_BYTES),
@@ -62,10 +64,11 @@ impl BlockBuilder {
         self.open.as_ref().is_some_and(|open| open.raw_bytes + self.record.len() <= MAX_RAW_BYTES)
     }
 
-    /// Begins a block at `start`.
-    pub(crate) fn open(&mut self, start: Cursor) {
+    /// Begins a block at `start`. `filter` is what suits the pages that will be in it.
+    pub(crate) fn open(&mut self, start: Cursor, filter: Filter) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
+        self.filtering = Filtering::new(filter);
         self.encoder.begin();
         self.open = Some(Open { start, end: start, raw_bytes: 0 });
     }
@@ -77,7 +80,8 @@ impl BlockBuilder {
         mut between: impl FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        for piece in self.record.chunks(PIECE_BYTES) {
+        for piece in self.record.chunks_mut(PIECE_BYTES) {
+            self.filtering.apply(piece);
             self.encoder.write(piece, &mut self.buffer)?;
             between()?;
         }
@@ -91,7 +95,8 @@ impl BlockBuilder {
         let Some(Open { start, end, raw_bytes }) = self.open.take() else { return Ok(None) };
         self.encoder.finish(&mut self.buffer)?;
         let raw_bytes = u32::try_from(raw_bytes).map_err(|_| OutputFull)?;
-        let header = BlockHeader { start, end, codec: self.encoder.id(), raw_bytes }.encode();
+        let (codec, filter) = (self.encoder.id(), self.filtering.filter());
+        let header = BlockHeader { start, end, codec, filter, raw_bytes }.encode();
         if let Some(place) = self.buffer.first_chunk_mut() {
             *place = header;
         }

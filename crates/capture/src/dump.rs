@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use codec::{Encoder, OutputFull};
+use codec::{Encoder, Filter, OutputFull};
 use memory::{PagePart, Pfn, PhysAddr, PhysMemory, ReadFault};
 use wire::{
     Cursor, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId,
@@ -271,7 +271,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         self.builder.stage(record);
         if !self.builder.fits() {
             self.close_block()?;
-            self.builder.open(self.cursor);
+            self.builder.open(self.cursor, Filter::None);
         }
         let Self { builder, pump, .. } = self;
         builder.add(end, || pump.poll())?;

@@ -16,12 +16,14 @@
 extern crate alloc;
 
 mod deflate;
+mod filter;
 mod none;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 pub use deflate::Deflate;
+pub use filter::{Filter, Filtering};
 pub use none::Stored;
 
 /// A codec's number on the wire.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use codec::{CodecId, DecodeError};
+use codec::{CodecId, DecodeError, Filter};
 
 use crate::bytes::Reader;
 use crate::frame::MAX_FRAGMENT_BYTES;
@@ -36,6 +36,8 @@ pub struct BlockHeader {
     pub end: Cursor,
     /// How the data is compressed.
     pub codec: CodecId,
+    /// What was done to it before.
+    pub filter: Filter,
     /// Bytes of records once decompressed; at most [`MAX_RAW_BYTES`].
     pub raw_bytes: u32,
 }
@@ -51,7 +53,7 @@ impl BlockHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         let fields = [
-            &[self.start.pass, self.end.pass, self.codec as u8, NO_FILTER][..],
+            &[self.start.pass, self.end.pass, self.codec as u8, self.filter.to_wire()][..],
             &self.raw_bytes.to_le_bytes(),
             &self.start.position.to_le_bytes(),
             &self.end.position.to_le_bytes(),
@@ -68,21 +70,16 @@ impl BlockHeader {
         let codec = reader.u8().ok_or(truncated)?;
         let codec = CodecId::from_wire(codec).ok_or(BlockError::Codec(codec))?;
         let filter = reader.u8().ok_or(truncated)?;
-        if filter != NO_FILTER {
-            return Err(BlockError::Filter(filter));
-        }
+        let filter = Filter::from_wire(filter).ok_or(BlockError::Filter(filter))?;
         let raw_bytes = reader.u32().ok_or(truncated)?;
         if raw_bytes as usize > MAX_RAW_BYTES {
             return Err(BlockError::TooLarge(raw_bytes));
         }
         let start = Cursor { pass: start_pass, position: reader.u64().ok_or(truncated)? };
         let end = Cursor { pass: end_pass, position: reader.u64().ok_or(truncated)? };
-        Ok((Self { start, end, codec, raw_bytes }, reader.rest()))
+        Ok((Self { start, end, codec, filter, raw_bytes }, reader.rest()))
     }
 }
-
-/// Filter 0: the data is as the codec made it. Others are reserved.
-const NO_FILTER: u8 = 0;
 
 /// A block's header and its records, decompressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +97,8 @@ impl Block {
     /// [`BlockError`] if it is not what the format says. At most [`MAX_RAW_BYTES`] are allocated.
     pub fn decode(encoded: &[u8]) -> Result<Self, BlockError> {
         let (header, data) = BlockHeader::decode(Reader::new(encoded))?;
-        let raw = codec::decode(header.codec, data, header.raw_bytes as usize)?;
+        let mut raw = codec::decode(header.codec, data, header.raw_bytes as usize)?;
+        header.filter.undo(&mut raw);
         Ok(Self { header, raw })
     }
 }
@@ -141,6 +139,7 @@ mod tests {
             start: Cursor { pass: 1, position: 5 },
             end: Cursor { pass: 2, position: 0x1_0000 },
             codec: CodecId::None,
+            filter: Filter::Delta(64),
             raw_bytes: 3,
         }
     }
@@ -151,7 +150,7 @@ mod tests {
         #[rustfmt::skip]
         assert_eq!(header().encode(), [
             1, 2,                    // start and end pass
-            0, 0,                    // codec, filter
+            0, 64,                   // codec, filter
             3, 0, 0, 0,              // raw bytes
             5, 0, 0, 0, 0, 0, 0, 0,  // start position
             0, 0, 1, 0, 0, 0, 0, 0,  // end position

@@ -136,7 +136,13 @@ fn close(raw: &mut Vec<u8>, end: &mut SessionEnd, writer: &mut Writer<Vec<u8>>) 
         return;
     }
     let raw_bytes = u32::try_from(raw.len()).unwrap();
-    let header = BlockHeader { start: Cursor::START, end: Cursor::START, codec: CodecId::Deflate, raw_bytes };
+    let header = BlockHeader {
+        start: Cursor::START,
+        end: Cursor::START,
+        codec: CodecId::Deflate,
+        filter: codec::Filter::None,
+        raw_bytes,
+    };
     let mut encoded = header.encode().to_vec();
     encoded.reserve(codec::max_encoded_bytes(raw.len()));
     let mut encoder = CodecId::Deflate.encoder();

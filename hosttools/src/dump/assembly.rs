@@ -297,6 +297,7 @@ mod tests {
             start: cursor(start),
             end: cursor(end),
             codec: CodecId::None,
+            filter: codec::Filter::None,
             raw_bytes: u32::try_from(raw.len()).unwrap(),
         };
         let encoded = [&header.encode()[..], &raw].concat();

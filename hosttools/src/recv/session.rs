@@ -303,8 +303,13 @@ mod tests {
         Record::Fill { pfn: first, pages: 10, word: first }.encode(&mut raw);
         let cursor = |position| Cursor { pass: 2, position };
         let raw_bytes = u32::try_from(raw.len()).unwrap();
-        let header =
-            BlockHeader { start: cursor(first), end: cursor(first + 10), codec: CodecId::None, raw_bytes };
+        let header = BlockHeader {
+            start: cursor(first),
+            end: cursor(first + 10),
+            codec: CodecId::None,
+            filter: codec::Filter::None,
+            raw_bytes,
+        };
         [&header.encode()[..], &raw].concat()
     }
 
