@@ -94,8 +94,12 @@ impl PageArray {
                 (base?, pfn.0)
             }
             Model::Flat { node_mem_map, node_start_pfn, node_spanned_pages } => {
-                let index = pfn.0.checked_sub(*node_start_pfn)?;
-                (*node_mem_map, (index < *node_spanned_pages).then_some(index)?)
+                // The array begins where the largest free block could that the node begins in.
+                let region = pfn.0 & !(REGION_PAGES as u64 - 1);
+                let node_end = node_start_pfn.saturating_add(*node_spanned_pages);
+                let is_touched =
+                    region < node_end && *node_start_pfn < region.saturating_add(REGION_PAGES as u64);
+                (*node_mem_map, is_touched.then_some(pfn.0.wrapping_sub(*node_start_pfn))?)
             }
         };
         let offset = index.wrapping_mul(self.page_bytes);

@@ -12,6 +12,9 @@ use crate::{DumpLevel, KernelSpace, Pfn, PhysMemory};
 /// Frames in a span at most when there is no memmap to look at.
 const SPAN_PAGES_WITHOUT_MEMMAP: u64 = 4096;
 
+/// What struct pages are filled with that cannot be read: like those the kernel never set up, they say nothing.
+const UNREADABLE: u8 = 0xff;
+
 /// Tells the class of every frame.
 ///
 /// It looks at a region of 512 frames, aligned to that, at a time, and what it finds in one depends on nothing it saw
@@ -25,8 +28,12 @@ pub struct Classifier<M> {
     level: DumpLevel,
     /// The region that `classes` is of, by its first frame.
     region: Option<Pfn>,
-    classes: [PageClass; REGION_PAGES],
+    classes: Classes,
+    pages_in_doubt: u64,
 }
+
+/// What the frames of a region are; `None` if nobody can tell.
+type Classes = [Option<PageClass>; REGION_PAGES];
 
 /// The memmap, and what is kept from one region to the next.
 #[derive(Debug)]
@@ -54,53 +61,69 @@ impl<M: PhysMemory> Classifier<M> {
             near: Lookaside::default(),
             far: Lookaside::default(),
         });
-        Self { source, level, region: None, classes: [PageClass::Kernel; REGION_PAGES] }
+        Self { source, level, region: None, classes: [None; REGION_PAGES], pages_in_doubt: 0 }
     }
 
     /// The frames of one class from `pfn` on: some, and none from `end` on. There may be more of the class behind them: a
     /// call looks at 512 struct pages at most, so that the caller can look after a line in between.
     pub fn span(&mut self, pfn: Pfn, end: Pfn) -> Span {
         let left = end.0.saturating_sub(pfn.0);
-        let Some(source) = &mut self.source else {
-            let pages = left.min(SPAN_PAGES_WITHOUT_MEMMAP);
-            return Span { first: pfn, pages, class: PageClass::Kernel };
+        let (class, pages) = match &mut self.source {
+            None => (None, left.min(SPAN_PAGES_WITHOUT_MEMMAP)),
+            Some(source) => {
+                let index = pfn.0 % REGION_PAGES as u64;
+                let region = Pfn(pfn.0 - index);
+                if self.region != Some(region) {
+                    source.classify(region, self.level, &mut self.classes);
+                    self.region = Some(region);
+                }
+                let behind = usize::try_from(index).ok().and_then(|index| self.classes.get(index..));
+                let behind = behind.unwrap_or_default();
+                let class = behind.first().copied().flatten();
+                let same = behind.iter().position(|other| *other != class).unwrap_or(behind.len());
+                (class, left.min(same as u64))
+            }
         };
-        let index = pfn.0 % REGION_PAGES as u64;
-        let region = Pfn(pfn.0 - index);
-        if self.region != Some(region) {
-            source.classify(region, self.level, &mut self.classes);
-            self.region = Some(region);
+        if class.is_none() {
+            self.pages_in_doubt = self.pages_in_doubt.saturating_add(pages);
         }
-        let behind =
-            usize::try_from(index).ok().and_then(|index| self.classes.get(index..)).unwrap_or_default();
-        let class = behind.first().copied().unwrap_or(PageClass::Kernel);
-        let same = behind.iter().position(|other| *other != class).unwrap_or(behind.len());
-        Span { first: pfn, pages: left.min(same as u64), class }
+        Span { first: pfn, pages, class: class.unwrap_or(PageClass::Kernel) }
+    }
+
+    /// How many frames of the spans given so far are [`PageClass::Kernel`] only because nothing is known of them: they
+    /// have no struct page, or it cannot be read, or makes no sense.
+    #[must_use]
+    pub const fn pages_in_doubt(&self) -> u64 {
+        self.pages_in_doubt
     }
 }
 
 impl<M: PhysMemory> Source<M> {
     /// Finds the classes of a region.
-    fn classify(&mut self, region: Pfn, level: DumpLevel, classes: &mut [PageClass; REGION_PAGES]) {
+    fn classify(&mut self, region: Pfn, level: DumpLevel, classes: &mut Classes) {
         let is_image = self.memmap.image.touches(region, REGION_PAGES as u64);
-        let first = self.first_block(region);
-        if first.pages >= REGION_PAGES as u64 && !level.keeps(first.class) && !is_image {
-            classes.fill(first.class);
+        let mut block = self.first_block(region);
+        if let Some(block) = block
+            && block.pages >= REGION_PAGES as u64
+            && !level.keeps(block.class)
+            && !is_image
+        {
+            classes.fill(Some(block.class));
             return;
         }
         self.read_region(region);
-        let mut block = first;
+        let layout = &self.memmap.layout;
         let mut at = 0;
         while at < REGION_PAGES {
-            let pages = usize::try_from(block.pages).unwrap_or(REGION_PAGES).max(1);
+            let pages = block.map_or(1, |block| usize::try_from(block.pages).unwrap_or(REGION_PAGES).max(1));
             let end = at.saturating_add(pages).min(REGION_PAGES);
+            let is_searched = block.is_none_or(|block| level.keeps(block.class));
             for (index, class) in (at..end).zip(classes.get_mut(at..end).unwrap_or_default()) {
-                let is_looked_at = index == at || level.keeps(block.class);
-                let is_poisoned = is_looked_at && self.memmap.layout.is_poisoned(self.page(index));
-                *class = if is_poisoned { PageClass::HwPoison } else { block.class };
+                let is_poisoned = (index == at || is_searched) && layout.is_poisoned(self.page(index));
+                *class = if is_poisoned { Some(PageClass::HwPoison) } else { block.map(|block| block.class) };
             }
             at = end;
-            block = self.memmap.layout.block(frame(region, at), self.page(at), self.page(at + 1));
+            block = layout.block(frame(region, at), self.page(at), self.page(at + 1));
         }
         if is_image {
             self.guard_image(region, classes);
@@ -108,14 +131,14 @@ impl<M: PhysMemory> Source<M> {
     }
 
     /// What the region begins with: a block of its own, or one from before that reaches into it.
-    fn first_block(&mut self, region: Pfn) -> Block {
+    fn first_block(&mut self, region: Pfn) -> Option<Block> {
         let mut pair = [0; 2 * MAX_PAGE_BYTES];
         let (page, second) = self.read_pair(region, &mut pair);
         let layout = self.memmap.layout;
         let may_have_head_before = layout.may_have_head_before(region, page, second);
         let own = layout.block(region, page, second);
         let max_order = if may_have_head_before { MAX_COMPOUND_ORDER } else { layout.max_free_order() };
-        self.block_from_before(region, max_order).unwrap_or(own)
+        self.block_from_before(region, max_order).or(own)
     }
 
     /// The block that begins before the region and reaches into it, as far as it does. Blocks are aligned to their size,
@@ -130,7 +153,7 @@ impl<M: PhysMemory> Source<M> {
             tried = head;
             let mut pair = [0; 2 * MAX_PAGE_BYTES];
             let (page, second) = self.read_pair(head, &mut pair);
-            let block = self.memmap.layout.block(head, page, second);
+            let Some(block) = self.memmap.layout.block(head, page, second) else { continue };
             let end = head.0.saturating_add(block.pages);
             if end > region.0 {
                 return Some(Block { class: block.class, pages: end - region.0 });
@@ -139,23 +162,23 @@ impl<M: PhysMemory> Source<M> {
         None
     }
 
-    /// The struct page of a frame and the one behind it: zeros if they cannot be read, which say nothing.
+    /// The struct page of a frame and the one behind it; [`UNREADABLE`] if they cannot be read.
     fn read_pair<'b>(&mut self, pfn: Pfn, pair: &'b mut [u8; 2 * MAX_PAGE_BYTES]) -> (&'b [u8], &'b [u8]) {
         let page_bytes = self.memmap.layout.page_bytes;
         let Some(pair) = pair.get_mut(..2 * page_bytes) else { return (&[], &[]) };
         let place = self.memmap.array.place_of(&self.kernel, &mut self.far, &mut self.section, pfn);
         let is_read = place.is_some_and(|va| self.far.read(&self.kernel, va, pair).is_ok());
         if !is_read {
-            pair.fill(0);
+            pair.fill(UNREADABLE);
         }
         pair.split_at_checked(page_bytes).unwrap_or_default()
     }
 
-    /// Reads the struct pages of a region; zeros where they cannot be read.
+    /// Reads the struct pages of a region; [`UNREADABLE`] where they cannot be read.
     fn read_region(&mut self, region: Pfn) {
         let place = self.memmap.array.place_of(&self.kernel, &mut self.far, &mut self.section, region);
         let Some(start) = place else {
-            self.pages.fill(0);
+            self.pages.fill(UNREADABLE);
             return;
         };
         if self.near.read(&self.kernel, start, &mut self.pages).is_ok() {
@@ -167,7 +190,7 @@ impl<M: PhysMemory> Source<M> {
             let Some(page) = self.pages.get_mut(offset..offset + page_bytes) else { return };
             let va = start.checked_add(offset as u64);
             if va.is_none_or(|va| self.near.read(&self.kernel, va, page).is_err()) {
-                page.fill(0);
+                page.fill(UNREADABLE);
             }
         }
     }
@@ -180,14 +203,14 @@ impl<M: PhysMemory> Source<M> {
     }
 
     /// Keeps the kernel image's data, whatever its struct pages say; but not what the kernel gave to its page allocator.
-    fn guard_image(&self, region: Pfn, classes: &mut [PageClass; REGION_PAGES]) {
+    fn guard_image(&self, region: Pfn, classes: &mut Classes) {
         for (index, class) in classes.iter_mut().enumerate() {
-            if matches!(class, PageClass::HwPoison | PageClass::Offline) {
+            if matches!(class, Some(PageClass::HwPoison | PageClass::Offline)) {
                 continue;
             }
             let is_data = self.memmap.image.contains(frame(region, index));
             if is_data && self.memmap.layout.is_reserved(self.page(index)) {
-                *class = PageClass::Kernel;
+                *class = Some(PageClass::Kernel);
             }
         }
     }

@@ -153,18 +153,13 @@ impl PageLayout {
         u32::try_from(self.free_orders.saturating_sub(1)).unwrap_or(0)
     }
 
-    /// What `page`, the struct page of `pfn`, says; `second` is the one behind it, empty if there is none.
-    ///
-    /// A tail says nothing: what it is, its head says.
-    pub(super) fn block(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Block {
-        self.block_of(pfn, page, second).unwrap_or(Block { class: PageClass::Kernel, pages: 1 })
-    }
-
-    fn block_of(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Option<Block> {
+    /// What `page`, the struct page of `pfn`, says; `second` is the one behind it, empty if there is none. `None` if it
+    /// says nothing, or nothing that makes sense. A tail says nothing: what it is, its head says.
+    pub(super) fn block(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Option<Block> {
+        let flags = self.flags(page)?;
         if self.is_tail(page) {
             return None;
         }
-        let flags = self.long(page, self.flags)?;
         let mapcount = le::u32_at(page, self.mapcount)?;
         if self.offline.is(mapcount) {
             return Some(Block { class: PageClass::Offline, pages: 1 });
@@ -184,13 +179,14 @@ impl PageLayout {
         } else if self.is_slab(flags, mapcount) {
             PageClass::Slab
         } else {
-            let is_anon = self.knows_slab() && self.long(page, self.mapping)? & PAGE_MAPPING_ANON != 0;
-            if self.is_cache(flags) && !is_anon {
-                if self.pg_private.is_set(flags) { PageClass::CachePrivate } else { PageClass::Cache }
-            } else if is_anon || is_hugetlb {
-                PageClass::User
-            } else {
-                PageClass::Kernel
+            let is_anon = self.long(page, self.mapping)? & PAGE_MAPPING_ANON != 0;
+            match self.is_cache(flags) {
+                true if is_anon => PageClass::User,
+                true if self.pg_private.may_be_set(flags) => PageClass::CachePrivate,
+                true => PageClass::Cache,
+                // Slab keeps data of its own in `mapping`: who cannot tell a slab page cannot tell an anonymous one.
+                false if is_hugetlb || (is_anon && self.knows_slab()) => PageClass::User,
+                false => PageClass::Kernel,
             }
         };
         Some(Block { class, pages })
@@ -199,21 +195,25 @@ impl PageLayout {
     /// Whether `page` belongs to a compound page whose head is before it, or looks like that: of a large hugetlb page
     /// the kernel lets many struct pages share a frame, and then copies of its head appear among its tails.
     pub(super) fn may_have_head_before(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> bool {
-        if self.is_tail(page) {
-            return true;
-        }
-        let is_head = self.long(page, self.flags).is_some_and(|flags| self.pg_head.is_set(flags));
-        is_head && self.compound_pages(pfn, second) == 1
+        let Some(flags) = self.flags(page) else { return false };
+        self.is_tail(page) || (self.pg_head.is_set(flags) && self.compound_pages(pfn, second) == 1)
     }
 
     /// Whether the page is damaged.
     pub(super) fn is_poisoned(&self, page: &[u8]) -> bool {
-        self.long(page, self.flags).is_some_and(|flags| self.pg_hwpoison.is_set(flags))
+        self.flags(page).is_some_and(|flags| self.pg_hwpoison.is_set(flags))
     }
 
     /// Whether the page was never given to the page allocator.
     pub(super) fn is_reserved(&self, page: &[u8]) -> bool {
-        self.long(page, self.flags).is_some_and(|flags| self.pg_reserved.is_set(flags))
+        self.flags(page).is_some_and(|flags| self.pg_reserved.is_set(flags))
+    }
+
+    /// The flags; `None` of a struct page that was never set up, which debugging kernels fill with ones
+    /// (`PAGE_POISON_PATTERN`).
+    fn flags(&self, page: &[u8]) -> Option<u64> {
+        let unused = u64::MAX >> (64 - 8 * self.long_bytes);
+        self.long(page, self.flags).filter(|flags| *flags != unused)
     }
 
     fn is_tail(&self, page: &[u8]) -> bool {
@@ -228,7 +228,6 @@ impl PageLayout {
         }
     }
 
-    /// Slab keeps data of its own in `page.mapping`: who cannot tell a slab page cannot tell an anonymous one.
     fn knows_slab(&self) -> bool {
         !matches!(self.slab, Slab::Unknown)
     }
@@ -241,9 +240,7 @@ impl PageLayout {
         match self.hugetlb {
             Hugetlb::Unknown => false,
             Hugetlb::Destructor { offset, value } => second.get(offset) == Some(&value),
-            Hugetlb::SecondFlag(flag) => {
-                self.long(second, self.flags).is_some_and(|flags| flag.is_set(flags))
-            }
+            Hugetlb::SecondFlag(flag) => self.flags(second).is_some_and(|flags| flag.is_set(flags)),
             Hugetlb::Type(page_type) => page_type.is(mapcount),
         }
     }
@@ -276,6 +273,11 @@ impl Flag {
 
     const fn is_set(self, flags: u64) -> bool {
         flags & self.0 != 0
+    }
+
+    /// Whether it is set, or not known.
+    const fn may_be_set(self, flags: u64) -> bool {
+        self.0 == 0 || self.is_set(flags)
     }
 }
 
