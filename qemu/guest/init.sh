@@ -18,25 +18,11 @@ fail() {
 
 echo "LAB: init on $(uname -r)"
 
-# Something for every class of page: sleeping processes with memory of their own, a file in tmpfs,
-# zero pages, and pages that were used and freed.
-populate() {
-    for i in 1 2 3 4; do
-        awk -v seed=$i 'BEGIN { s = "page of process " seed "\n"; while (length(s) < 2000000) s = s length(s) s
-            while (1) system("sleep 1000") }' &
-    done
-    sleep 100000 &
-    dd if=/dev/urandom of=/tmp/random bs=64k count=64 2>/dev/null
-    dd if=/dev/zero of=/tmp/zero bs=64k count=32 2>/dev/null
-    dd if=/dev/urandom of=/tmp/freed bs=64k count=64 2>/dev/null
-    rm /tmp/freed
-    cat /proc/*/maps >/tmp/maps 2>/dev/null
-}
-[ "$LAB_POPULATE" = 1 ] && populate
-
 for module in $LAB_MODULES; do
     insmod "/modules/$module" || echo "LAB: insmod $module failed"
 done
+
+[ "$LAB_POPULATE" = 1 ] && . /populate.sh && populate
 
 if [ -n "$LAB_LOAD" ]; then
     message=$(kexec $LAB_LOAD /capture.bin --command-line="$LAB_CMDLINE" 2>&1) || fail "$message"
@@ -45,6 +31,12 @@ if [ -n "$LAB_LOAD" ]; then
 fi
 
 sleep "$LAB_DELAY"
+# As late as can be: what src/report.rs reads, on the second serial port.
+if [ "$LAB_REPORT" = 1 ]; then
+    stty -F /dev/ttyS1 raw
+    cat /proc/meminfo /proc/buddyinfo /proc/zoneinfo | gzip -1 >/dev/ttyS1
+    gzip -1 </proc/kpageflags >/dev/ttyS1
+fi
 echo "LAB: crashing"
 eval "$LAB_CRASH"
 # A crash from outside (an NMI) is still to come.

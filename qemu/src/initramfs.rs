@@ -13,6 +13,7 @@ use crate::lab::Userland;
 use crate::outcome::{Error, IoContext, Result};
 
 const INIT: &str = include_str!("../guest/init.sh");
+const POPULATE: &str = include_str!("../guest/populate.sh");
 const EXECUTABLE: u32 = 0o100_755;
 const REGULAR: u32 = 0o100_644;
 const DIRECTORY: u32 = 0o040_755;
@@ -48,6 +49,8 @@ pub(crate) struct Contents {
     pub(crate) trigger: Trigger,
     pub(crate) delay_seconds: u32,
     pub(crate) populate: bool,
+    pub(crate) balloon_mib: u32,
+    pub(crate) report: bool,
     pub(crate) modules: Vec<PathBuf>,
 }
 
@@ -65,6 +68,7 @@ pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Re
         write(&mut archive, directory, DIRECTORY, &[])?;
     }
     write(&mut archive, "init", EXECUTABLE, INIT.as_bytes())?;
+    write(&mut archive, "populate.sh", REGULAR, POPULATE.as_bytes())?;
     write(&mut archive, "lab.conf", REGULAR, contents.configuration()?.as_bytes())?;
     write(&mut archive, "busybox", EXECUTABLE, &read(&userland.busybox)?)?;
     if let Some(image) = &contents.capture_image {
@@ -98,13 +102,17 @@ impl Contents {
         };
         let modules: Result<Vec<&str>> = self.modules.iter().map(|module| file_name(module)).collect();
         let delay = self.delay_seconds.to_string();
+        let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
+        let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
         for (name, value) in [
             ("LAB_LOAD", load),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", crash),
             ("LAB_DELAY", &delay),
-            ("LAB_POPULATE", if self.populate { "1" } else { "0" }),
+            ("LAB_POPULATE", flag(self.populate)),
+            ("LAB_BALLOON_KIB", &balloon_kib),
+            ("LAB_REPORT", flag(self.report)),
             ("LAB_MODULES", &modules?.join(" ")),
         ] {
             let _ = writeln!(text, "{name}={}", quoted(value));
@@ -169,11 +177,14 @@ mod tests {
             trigger: Trigger::Command("insmod /modules/null.ko".into()),
             delay_seconds: 2,
             populate: true,
+            balloon_mib: 32,
+            report: false,
             modules: vec!["/m/null.ko".into()],
         };
         let text = contents.configuration().unwrap();
         assert!(text.contains("LAB_LOAD='-s -p'\n"), "{text}");
         assert!(text.contains("LAB_CRASH='insmod /modules/null.ko'\n"), "{text}");
         assert!(text.contains("LAB_MODULES='null.ko'\n"), "{text}");
+        assert!(text.contains("LAB_BALLOON_KIB='32768'\n"), "{text}");
     }
 }

@@ -7,6 +7,8 @@
 //! - **Line**: what is between the machine's serial port and the receiver, a process of its own with a rate,
 //!   latency, cuts and seeded noise.
 //! - **Truth**: the machine's memory as QEMU sees it, to compare a dump with page for page.
+//! - **Judge**: another program that says what a dump is worth: crash(8) what is in it, makedumpfile which pages a
+//!   dump level keeps.
 //! - **Outcome**: passed, failed, lost the machine, tool missing: four different things up to the exit code.
 //!
 //! # A run
@@ -43,8 +45,10 @@ mod initramfs;
 mod lab;
 pub mod line;
 mod machine;
+mod makedumpfile;
 mod outcome;
 mod process;
+mod report;
 mod root;
 mod truth;
 
@@ -53,5 +57,7 @@ pub use initramfs::{Loader, Trigger};
 pub use lab::{Kernel, Lab, Mirror, Suite, Userland};
 pub use line::{Line, LineOptions};
 pub use machine::{Machine, MachineBuilder, Serial};
+pub use makedumpfile::Makedumpfile;
 pub use outcome::{Error, Outcome, Result};
+pub use report::{PageFlags, Report};
 pub use truth::{PAGE_SIZE, Truth};

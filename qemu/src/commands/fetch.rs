@@ -36,6 +36,8 @@ pub(crate) struct Fetch {
 enum Extra {
     /// crash(8) 9 or later
     Crash,
+    /// makedumpfile(8) 1.7.8 or later
+    Makedumpfile,
     /// The kernels' debug information (some 300 MB each to download)
     Vmlinux,
 }
@@ -62,6 +64,9 @@ impl Fetch {
         println!("userland: {}", lab.userland()?.kexec.display());
         if self.with.contains(&Extra::Crash) {
             println!("crash: {}", lab.crash()?.version());
+        }
+        if self.with.contains(&Extra::Makedumpfile) {
+            println!("makedumpfile: {}", lab.makedumpfile()?.version());
         }
         Ok(Outcome::Passed)
     }

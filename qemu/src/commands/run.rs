@@ -48,6 +48,12 @@ pub(crate) struct Run {
     /// More of the crashing kernel's command line
     #[arg(long, value_name = "TEXT")]
     append: Vec<String>,
+    /// MiB of RAM that a balloon takes from the guest
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    balloon: u32,
+    /// File for the guest's report of its pages right before the crash (gzip: text, then /proc/kpageflags)
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Shell command that crashes the guest [default: echo c > /proc/sysrq-trigger]
     #[arg(long, value_name = "COMMAND")]
     crash: Option<String>,
@@ -84,9 +90,13 @@ impl Run {
             .loader(self.loader)
             .crashkernel(self.crashkernel)
             .capture_cmdline(self.cmdline)
+            .balloon_mib(self.balloon)
             .delay_seconds(self.delay);
         if let Some(image) = self.image {
             builder = builder.capture_image(image);
+        }
+        if let Some(report) = self.report {
+            builder = builder.report(report);
         }
         if let Some(command) = self.crash {
             builder = builder.trigger(Trigger::Command(command));

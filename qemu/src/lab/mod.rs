@@ -1,4 +1,4 @@
-//! What the lab works with: stock kernels, their debug information, a userland for the guest, crash(8).
+//! What the lab works with: stock kernels, their debug information, a userland for the guest, crash(8), makedumpfile.
 //!
 //! Everything comes as packages of Debian's archive, fetched once by a private apt ([`Mirror`] says from
 //! where) into `$XDG_CACHE_HOME/rcapture`, and is used from there without the network.
@@ -8,6 +8,7 @@ mod cache;
 mod mirror;
 mod suite;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub use mirror::Mirror;
 pub use suite::Suite;
 
 use crate::crash::Crash;
+use crate::makedumpfile::Makedumpfile;
 use crate::outcome::{Error, IoContext, Result};
 use crate::root::Root;
 use apt::{Apt, Package, unpack};
@@ -25,6 +27,11 @@ use cache::{Asset, Cache, Manifest};
 const USERLAND_SUITE: Suite = Suite::Bookworm;
 /// crash before version 9 misreads the task list of recent 6.1 kernels.
 const CRASH_SUITE: Suite = Suite::Sid;
+/// makedumpfile knows the kernels of its day: before 1.7.8 not how Linux 6.12 marks its pages.
+const MAKEDUMPFILE_SUITE: Suite = Suite::Sid;
+
+/// What all suites' machines share.
+const SHARED: [&str; 3] = ["userland", "crash", "makedumpfile"];
 
 /// The lab's store of kernels and tools.
 ///
@@ -54,6 +61,29 @@ pub struct Kernel {
     pub vmlinuz: PathBuf,
     /// Its modules (`lib/modules/RELEASE`).
     pub modules: PathBuf,
+}
+
+impl Kernel {
+    /// The files of those of `names` that are modules of this kernel, in their order. One that is not may be built in.
+    pub(crate) fn module_files(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = BTreeMap::new();
+        let mut pending = vec![self.modules.clone()];
+        while let Some(directory) = pending.pop() {
+            for entry in fs::read_dir(&directory).on("list", &directory)? {
+                let path = entry.on("list", &directory)?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                match name.split_once(".ko") {
+                    Some((module, "" | ".xz")) => drop(found.insert(module.to_owned(), path)),
+                    _ if path.is_dir() => pending.push(path),
+                    _ => {}
+                }
+            }
+        }
+        Ok(names.iter().filter_map(|&name| found.remove(name)).collect())
+    }
 }
 
 /// The programs that run in the guest, and the libraries they need.
@@ -143,12 +173,22 @@ impl Lab {
         Crash::in_root(Root::at(asset.directory), version)
     }
 
+    /// makedumpfile(8), with its own libraries.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
+    pub fn makedumpfile(&self) -> Result<Makedumpfile> {
+        let asset = self.root_asset("makedumpfile", MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
+        let version = asset.manifest.packages.get("makedumpfile").cloned().unwrap_or_default();
+        Makedumpfile::in_root(Root::at(asset.directory), version)
+    }
+
     /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
     ///
     /// # Errors
     /// If a file cannot be removed.
     pub fn forget(&self, suite: Suite) -> Result<()> {
-        for name in [kernel_asset(suite), vmlinux_asset(suite), "userland".into(), "crash".into()] {
+        for name in [kernel_asset(suite), vmlinux_asset(suite)].into_iter().chain(SHARED.map(str::to_owned)) {
             self.cache.forget(&name)?;
         }
         Ok(())
@@ -162,7 +202,7 @@ impl Lab {
     pub fn verify(&self) -> Result<Vec<String>> {
         let suites = Suite::ALL.into_iter().flat_map(|suite| [kernel_asset(suite), vmlinux_asset(suite)]);
         suites
-            .chain(["userland".to_owned(), "crash".to_owned()])
+            .chain(SHARED.map(str::to_owned))
             .filter_map(|name| self.cache.find(&name).map(|asset| asset.verify().map(|()| name)))
             .collect()
     }

@@ -31,6 +31,16 @@ pub enum Serial {
     Listen(PathBuf),
 }
 
+/// What a balloon on the PCI bus needs, each after what it needs itself.
+const BALLOON_MODULES: [&str; 6] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_balloon",
+];
+
 /// The parts of a machine. Made by [`Machine::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until start()"]
@@ -45,6 +55,8 @@ pub struct MachineBuilder {
     append: Vec<String>,
     arguments: Vec<String>,
     serial: Serial,
+    /// What the second serial port sends.
+    report: Option<PathBuf>,
     /// Where somebody else already keeps what the machine sends.
     record: Option<PathBuf>,
     restore_from: Option<PathBuf>,
@@ -63,6 +75,8 @@ impl MachineBuilder {
                 trigger: Trigger::default(),
                 delay_seconds: 0,
                 populate: true,
+                balloon_mib: 0,
+                report: false,
                 modules: Vec::new(),
             },
             memory_mib: 512,
@@ -72,6 +86,7 @@ impl MachineBuilder {
             append: Vec::new(),
             arguments: Vec::new(),
             serial: Serial::Log,
+            report: None,
             record: None,
             restore_from: None,
             processor_limit: Duration::from_secs(3600),
@@ -132,7 +147,20 @@ impl MachineBuilder {
         self
     }
 
-    /// A kernel module to insert before the capture image is loaded, in the order given.
+    /// MiB of RAM that a balloon takes from the guest while it is populated (0).
+    pub const fn balloon_mib(mut self, mib: u32) -> Self {
+        self.contents.balloon_mib = mib;
+        self
+    }
+
+    /// Where the guest reports the state of its pages right before it crashes: see [`Report`](crate::Report).
+    pub fn report(mut self, path: impl Into<PathBuf>) -> Self {
+        self.report = Some(path.into());
+        self.contents.report = true;
+        self
+    }
+
+    /// A kernel module to insert before anything else, in the order given.
     pub fn module(mut self, module: impl Into<PathBuf>) -> Self {
         self.contents.modules.push(module.into());
         self
@@ -197,7 +225,9 @@ impl MachineBuilder {
         let mut directory = directory.on("make a directory in", std::env::temp_dir())?;
         let initrd = directory.path().join("initrd.gz");
         if self.restore_from.is_none() {
-            initramfs::write(&initrd, &self.userland, &self.contents)?;
+            let mut contents = self.contents.clone();
+            contents.modules = [self.modules()?, contents.modules].concat();
+            initramfs::write(&initrd, &self.userland, &contents)?;
         }
         let log = self.record.clone().unwrap_or_else(|| directory.path().join("serial.log"));
         let console = Console::open(&log)?;
@@ -214,6 +244,8 @@ impl MachineBuilder {
                 let mut machine = Machine { child, qmp, console, directory };
                 if self.restore_from.is_some() {
                     machine.wait_for_migration()?;
+                } else if self.contents.balloon_mib > 0 {
+                    machine.leave_mib(self.memory_mib.saturating_sub(self.contents.balloon_mib))?;
                 }
                 Ok(machine)
             }
@@ -229,6 +261,18 @@ impl MachineBuilder {
                 Err(Error::MachineLost { doing: "starting QEMU".into(), reason, logs })
             }
         }
+    }
+
+    /// The modules without which the guest cannot be populated.
+    fn modules(&self) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        if self.contents.populate {
+            names.push("loop");
+        }
+        if self.contents.balloon_mib > 0 {
+            names.extend(BALLOON_MODULES);
+        }
+        self.kernel.module_files(&names)
     }
 
     fn command(&self, initrd: &Path, log: &Path, monitor: &Path) -> Command {
@@ -249,6 +293,13 @@ impl MachineBuilder {
         command.args(["-no-user-config", "-cpu", &format!("{},-cx16", self.cpu)]);
         command.args(["-smp", &self.smp.to_string(), "-m", &format!("{}M", self.memory_mib)]);
         command.args(["-chardev", &serial, "-serial", "chardev:line"]);
+        if let Some(report) = &self.report {
+            command.arg("-chardev").arg(format!("file,id=report,path={}", comma_doubled(report)));
+            command.args(["-serial", "chardev:report"]);
+        }
+        if self.contents.balloon_mib > 0 {
+            command.args(["-device", "virtio-balloon-pci"]);
+        }
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", comma_doubled(monitor))]);
         command.arg("-kernel").arg(&self.kernel.vmlinuz);
         // A restored machine has its initramfs in memory, but the same ROMs must be there.

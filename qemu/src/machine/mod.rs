@@ -141,6 +141,12 @@ impl Machine {
         Ok(printed.as_str().unwrap_or_default().to_owned())
     }
 
+    /// Makes the balloon so large that the guest is left with `mib` of memory, as soon as it has a driver for it.
+    fn leave_mib(&mut self, mib: u32) -> Result<()> {
+        let value = u64::from(mib) << 20;
+        self.command("balloon", json!({ "value": value }), COMMAND_DEADLINE).map(drop)
+    }
+
     /// Writes the machine's physical memory to an ELF file at `path`: the truth to compare a dump with.
     /// The machine is stopped meanwhile; stop it before, to have the memory of a certain moment.
     ///

@@ -1,0 +1,45 @@
+//! makedumpfile(8) as judge of which pages a dump level keeps.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::outcome::Result;
+use crate::process;
+use crate::root::Root;
+
+/// The makedumpfile utility.
+#[derive(Clone, Debug)]
+pub struct Makedumpfile {
+    root: Root,
+    version: String,
+}
+
+impl Makedumpfile {
+    pub(crate) fn in_root(root: Root, version: String) -> Result<Self> {
+        root.program("makedumpfile")?;
+        Ok(Self { root, version })
+    }
+
+    /// The package's version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Filters `vmcore` (an ELF file) at dump level `level` into the kdump-compressed file `output`, and returns what
+    /// makedumpfile said. `options` come first: `-c` compresses each page with zlib, without it pages stay as they are.
+    ///
+    /// # Errors
+    /// If makedumpfile refuses the dump or does not end within `deadline`.
+    pub fn filter(
+        &self,
+        vmcore: &Path,
+        output: &Path,
+        level: u8,
+        options: &[&str],
+        deadline: Duration,
+    ) -> Result<String> {
+        let mut command = self.root.command("makedumpfile")?;
+        command.args(options).args(["-f", "-d", &level.to_string()]).arg(vmcore).arg(output);
+        process::run(&mut command, deadline, || {})?.success("makedumpfile")
+    }
+}

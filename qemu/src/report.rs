@@ -1,0 +1,144 @@
+//! What the guest says of its pages right before it crashes, on its second serial port.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::GzDecoder;
+
+use crate::outcome::{Error, IoContext, Result};
+
+/// Bytes of a page's word in /proc/kpageflags.
+const WORD_BYTES: usize = 8;
+
+/// The guest's own view of its memory: text of /proc, and the flags of every page.
+///
+/// A page may change between its flags being read and the crash: whoever compares has to allow for that.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// /proc/meminfo, /proc/buddyinfo and /proc/zoneinfo.
+    pub text: String,
+    flags: Vec<PageFlags>,
+}
+
+/// A page's word in /proc/kpageflags (kernel: include/uapi/linux/kernel-page-flags.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageFlags(pub u64);
+
+impl PageFlags {
+    /// On a list of pages that may be reclaimed.
+    pub const LRU: Self = Self(1 << 5);
+    /// Of the slab allocator.
+    pub const SLAB: Self = Self(1 << 7);
+    /// Free, and in the buddy allocator's lists.
+    pub const BUDDY: Self = Self(1 << 10);
+    /// Mapped into a process.
+    pub const MMAP: Self = Self(1 << 11);
+    /// Anonymous memory.
+    pub const ANON: Self = Self(1 << 12);
+    /// In the swap cache.
+    pub const SWAPCACHE: Self = Self(1 << 13);
+    /// Goes to swap when it is reclaimed: anonymous memory, tmpfs.
+    pub const SWAPBACKED: Self = Self(1 << 14);
+    /// First of several pages that are one.
+    pub const COMPOUND_HEAD: Self = Self(1 << 15);
+    /// One of several pages that are one, but not the first.
+    pub const COMPOUND_TAIL: Self = Self(1 << 16);
+    /// Of hugetlbfs.
+    pub const HUGE: Self = Self(1 << 17);
+    /// Its memory is broken.
+    pub const HWPOISON: Self = Self(1 << 19);
+    /// No page frame is there.
+    pub const NOPAGE: Self = Self(1 << 20);
+    /// Of a transparent huge page.
+    pub const THP: Self = Self(1 << 22);
+    /// Given to the host, or taken offline.
+    pub const OFFLINE: Self = Self(1 << 23);
+    /// A page table.
+    pub const PGTABLE: Self = Self(1 << 26);
+    /// Never given to the allocator, or taken from it for good.
+    pub const RESERVED: Self = Self(1 << 32);
+    /// A file system keeps something of its own for it: buffer heads.
+    pub const PRIVATE: Self = Self(1 << 35);
+
+    /// Whether it has any of `flags`.
+    #[must_use]
+    pub const fn has(self, flags: Self) -> bool {
+        self.0 & flags.0 != 0
+    }
+}
+
+impl Report {
+    /// Reads what a guest wrote to the file that [`report`](crate::MachineBuilder::report) named.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not whole.
+    pub fn read(path: &Path) -> Result<Self> {
+        let malformed =
+            |error: std::io::Error| Error::malformed(path, format!("not a whole report: {error}"));
+        let mut file = BufReader::new(File::open(path).on("open", path)?);
+        let mut text = String::new();
+        GzDecoder::new(&mut file).read_to_string(&mut text).map_err(malformed)?;
+        let mut words = Vec::new();
+        GzDecoder::new(&mut file).read_to_end(&mut words).map_err(malformed)?;
+        let flags = words.as_chunks::<WORD_BYTES>().0.iter().map(|word| PageFlags(u64::from_le_bytes(*word)));
+        Ok(Self { text, flags: flags.collect() })
+    }
+
+    /// The flags of page `pfn`; of one that the machine does not have: [`PageFlags::NOPAGE`].
+    #[must_use]
+    pub fn flags(&self, pfn: u64) -> PageFlags {
+        usize::try_from(pfn)
+            .ok()
+            .and_then(|index| self.flags.get(index))
+            .copied()
+            .unwrap_or(PageFlags::NOPAGE)
+    }
+
+    /// How many frames there are flags for.
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        self.flags.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_report_is_its_text_and_a_word_for_each_page() {
+        let words: Vec<u8> =
+            [1_u64 << 10, (1 << 12) | (1 << 5)].iter().flat_map(|it| it.to_le_bytes()).collect();
+        let written = file(&[gzip(b"MemTotal: 1 kB\n"), gzip(&words)].concat());
+        let report = Report::read(written.path()).unwrap();
+        assert_eq!(report.text, "MemTotal: 1 kB\n");
+        assert_eq!(report.frames(), 2);
+        assert!(report.flags(0).has(PageFlags::BUDDY));
+        assert!(report.flags(1).has(PageFlags::ANON) && !report.flags(1).has(PageFlags::BUDDY));
+        assert_eq!(report.flags(2), PageFlags::NOPAGE);
+    }
+
+    #[test]
+    fn a_report_that_ends_early_is_refused() {
+        let whole = [gzip(b"text"), gzip(&[7; 4096])].concat();
+        let cut = file(&whole[..whole.len() - 5]);
+        assert!(matches!(Report::read(cut.path()), Err(Error::Malformed { .. })));
+    }
+}
