@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use memory::{PageClass, PageCounts, Pfn, Span};
 use wire::{Block, BlockError, BlockHeader, MAX_META_TOTAL, MetaKind, Record, Records, SessionEnd};
 
 /// Bytes of a page record before its page: tag and frame number.
@@ -157,6 +158,8 @@ pub struct PageIndex {
     parts: BTreeMap<u64, Part>,
     elfcorehdr: Meta,
     notes: Meta,
+    log: Meta,
+    counts: Meta,
 }
 
 impl PageIndex {
@@ -170,6 +173,8 @@ impl PageIndex {
             parts: BTreeMap::new(),
             elfcorehdr: Meta::default(),
             notes: Meta::default(),
+            log: Meta::default(),
+            counts: Meta::default(),
         }
     }
 
@@ -189,6 +194,8 @@ impl PageIndex {
             match kind {
                 MetaKind::Elfcorehdr => self.elfcorehdr.add(offset, total, &bytes),
                 MetaKind::Notes => self.notes.add(offset, total, &bytes),
+                MetaKind::Log => self.log.add(offset, total, &bytes),
+                MetaKind::Counts => self.counts.add(offset, total, &bytes),
             }
         }
     }
@@ -203,6 +210,24 @@ impl PageIndex {
     #[must_use]
     pub fn notes(&self) -> &[u8] {
         self.notes.prefix()
+    }
+
+    /// The kernel log, as far as it came without a gap, and whether that is all of it.
+    #[must_use]
+    pub fn log(&self) -> (&[u8], bool) {
+        (self.log.prefix(), self.log.is_whole())
+    }
+
+    /// Pages of RAM by class, once they are counted.
+    #[must_use]
+    pub fn counts(&self) -> Option<PageCounts> {
+        let bytes = self.counts.prefix();
+        let mut counts = PageCounts::default();
+        for (index, class) in PageClass::ALL.into_iter().enumerate() {
+            let pages = u64::from_le_bytes(*bytes.get(8 * index..)?.first_chunk()?);
+            counts += Span { first: Pfn(0), pages, class };
+        }
+        Some(counts)
     }
 
     /// Where page `pfn` is, and how many pages from it on are in the same place; `None` with the number of pages from
@@ -300,6 +325,10 @@ impl Meta {
             }
         }
         self.whole += self.has.iter().skip(self.whole).take_while(|&&has| has).count();
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole > 0 && self.whole == self.bytes.len()
     }
 
     fn prefix(&self) -> &[u8] {

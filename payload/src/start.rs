@@ -109,7 +109,12 @@ fn capture(config: &Config, clock: &Clock) {
         Compress::Deflate => CodecId::Deflate,
         Compress::None => CodecId::None,
     };
-    let options = Options { session: session_id(&crash), encoder: codec.encoder() };
+    let options = Options {
+        session: session_id(&crash),
+        encoder: codec.encoder(),
+        level: config.dump_level,
+        budget: config.budget,
+    };
     let result = capture::send(&crash, &Physical, &mut SerialLink::new(), clock, options);
     console::drain();
     match result {

@@ -53,6 +53,10 @@ impl BlockBuilder {
         self.totals = SessionEnd::default();
     }
 
+    pub(crate) const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Takes the next record; [`BlockBuilder::fits`] then says whether the open block has room for it.
     pub(crate) fn stage(&mut self, record: &Record<'_>) {
         self.record.clear();

@@ -10,6 +10,11 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
+
+use memory::DumpLevel;
+
+use crate::Budget;
 
 /// Remarks kept; a longer list would only delay the dump.
 const MAX_REMARKS: usize = 16;
@@ -29,7 +34,9 @@ pub struct Config {
     /// The links to try, in order; never empty.
     pub links: Vec<Link>,
     /// `rcapture.dump_level=`: what to leave out, in makedumpfile's bits (0 to 31).
-    pub dump_level: u8,
+    pub dump_level: DumpLevel,
+    /// `rcapture.budget=`: bytes on the line (`8M`) or time (`90s`, `15m`, `2h`) after which the dump ends; each counts.
+    pub budget: Budget,
     /// `rcapture.compress=`.
     pub compress: Compress,
     /// `rcapture.final=`: what to do when the dump is over.
@@ -161,7 +168,8 @@ impl Config {
             elfcorehdr: None,
             acpi_rsdp: None,
             links: Vec::new(),
-            dump_level: 31,
+            dump_level: DumpLevel::SMALLEST,
+            budget: Budget::default(),
             compress: Compress::default(),
             final_action: FinalAction::default(),
             selftest_panic: false,
@@ -190,8 +198,12 @@ impl Config {
             "acpi_rsdp" => self.acpi_rsdp = Some(parse_number(value)?),
             // The kernel takes '-' and '_' in a name for the same.
             "rcapture.dump_level" | "rcapture.dump-level" => {
-                self.dump_level = value.parse().ok().filter(|level| *level <= 31)?;
+                self.dump_level = value.parse().ok().and_then(DumpLevel::new)?;
             }
+            "rcapture.budget" => match parse_time(value) {
+                Some(time) => self.budget.time = Some(time),
+                None => self.budget.bytes = Some(parse_number(value)?),
+            },
             "rcapture.link" if self.links.len() < MAX_LINKS => self.links.push(parse_link(value)?),
             "rcapture.link" => return None,
             "rcapture.compress" => {
@@ -287,6 +299,17 @@ fn parse_number(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
+/// A whole number of seconds, minutes or hours: `90s`, `15m`, `2h`. A capital M is a size.
+fn parse_time(text: &str) -> Option<Duration> {
+    let (digits, seconds) = match text.char_indices().last()? {
+        (at, 's') => (text.get(..at)?, 1),
+        (at, 'm') => (text.get(..at)?, 60),
+        (at, 'h') => (text.get(..at)?, 3600),
+        _ => return None,
+    };
+    parse_number(digits)?.checked_mul(seconds).map(Duration::from_secs)
+}
+
 fn parse_link(value: &str) -> Option<Link> {
     parse_serial(value.strip_prefix("serial:")?).map(Link::Serial)
 }
@@ -364,7 +387,7 @@ mod tests {
     fn an_empty_line_gives_the_defaults() {
         let config = parse("");
         assert_eq!(config.elfcorehdr, None);
-        assert_eq!(config.dump_level, 31);
+        assert_eq!(config.dump_level, DumpLevel::SMALLEST);
         assert_eq!(config.compress, Compress::Deflate);
         assert_eq!(config.final_action, FinalAction::Reboot);
         assert_eq!(config.remarks, []);
@@ -461,7 +484,7 @@ mod tests {
                 "rcapture.final=later: cannot be used, ignored",
             ]
         );
-        assert_eq!(config.dump_level, 31);
+        assert_eq!(config.dump_level, DumpLevel::SMALLEST);
     }
 
     #[test]

@@ -1,32 +1,20 @@
-//! The dump itself: passes over the machine, as records, in blocks, through the sender.
+//! The dump itself: the order of its passes, and what they share.
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use codec::{Encoder, Filter, OutputFull};
-use memory::{PagePart, Pfn, PhysAddr, PhysMemory, ReadFault};
-use wire::{
-    Cursor, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId,
+use memory::{
+    Classifier, CrashedMemory, DumpLevel, KernelImage, KernelSpace, MemMap, PageCounts, Pfn, PhysMemory,
 };
+use wire::{Cursor, Pass, Sender, SessionEnd, SessionHeader, SessionId};
 
-use crate::block::BlockBuilder;
-use crate::crash::read_notes;
+use crate::early::EarlyFrames;
+use crate::output::Output;
 use crate::pump::{Interrupt, LinkStalled, Pump};
-use crate::runs::{Kind, Run, fill_word};
+use crate::regions::Regions;
 use crate::{Clock, Crash, Link};
-
-/// Pass 1: elfcorehdr and notes. The position counts their bytes.
-const PASS_META: u8 = 1;
-/// Pass 2: all of RAM. The position is a page frame number.
-const PASS_PAGES: u8 = 2;
-/// Pass 3: pass 1 once more, if nobody answers.
-const PASS_META_AGAIN: u8 = 3;
-
-/// While the line has nothing else to do, a block is sent at least so often.
-const IDLE_BLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// A line of progress for whoever watches the console.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +25,25 @@ pub struct Options {
     pub session: SessionId,
     /// The codec, with all its memory.
     pub encoder: Box<dyn Encoder>,
+    /// What to leave out.
+    pub level: DumpLevel,
+    /// When to stop.
+    pub budget: Budget,
+}
+
+/// How much a dump may cost; whatever is spent first ends it, in good order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes on the line.
+    pub bytes: Option<u64>,
+    /// Time since the session began.
+    pub time: Option<Duration>,
+}
+
+impl Budget {
+    pub(crate) fn is_spent(self, bytes: u64, time: Duration) -> bool {
+        self.bytes.is_some_and(|limit| bytes >= limit) || self.time.is_some_and(|limit| time >= limit)
+    }
 }
 
 /// Why a dump ended early.
@@ -75,222 +82,159 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
     let header = SessionHeader {
         e_machine: crash.core.machine.e_machine(),
         page_shift: u8::try_from(crash.page_shift()).unwrap_or(12),
-        dump_level: 0,
+        dump_level: options.level.number(),
         crash_time: info.crash_time().unwrap_or(0),
         ram_pages: crash.ram_pages(),
         utsname: crate::uts::utsname(crash, physical),
     };
-    let builder = BlockBuilder::new(options.encoder, 1 << header.page_shift);
+    let mut pump = Pump::new(Sender::new(options.session, header), link, clock);
+    for fault in crash.faults() {
+        pump.sender.text(&format!("rcapture: {fault}; left out"));
+    }
+    let (kernel, memmap) = find_kernel(crash, physical, &mut pump.sender);
     let mut dump = Dump {
         crash,
+        memory: crash.memory(physical),
         physical,
-        pump: Pump::new(Sender::new(options.session, header), link, clock),
-        builder,
-        cursor: Cursor::START,
-        run: None,
-        block_at: clock.now(),
+        kernel,
+        image: memmap.map(|memmap| *memmap.image()),
+        classifier: Classifier::new(memmap.zip(kernel), options.level),
+        level: options.level,
+        regions: Regions::new(),
+        early: EarlyFrames::new(),
+        counts: PageCounts::default(),
+        done_pages: 0,
         progress_at: clock.now(),
+        out: Output::new(pump, options.encoder, crash.page_shift(), options.budget),
     };
-    for fault in crash.faults() {
-        dump.pump.sender.text(&format!("rcapture: {fault}; left out"));
-    }
     let mut from = Cursor::START;
     loop {
         match dump.send_from(from) {
             Ok(end) => return Ok(end),
             Err(Interrupt::Rewind(cursor)) => from = cursor,
             Err(Interrupt::Failed(error)) => return Err(error),
+            // `send_from` stops for it, and nothing it does afterwards costs budget.
+            Err(Interrupt::BudgetSpent) => {}
         }
     }
 }
 
-struct Dump<'a, M, L, C> {
+type CrashedKernel<'a, M> = KernelSpace<CrashedMemory<'a, &'a M>>;
+
+/// The kernel's page tables and memmap; what is missing is said on the line, and done without.
+fn find_kernel<'a, M: PhysMemory>(
     crash: &'a Crash,
     physical: &'a M,
-    pump: Pump<'a, L, C>,
-    builder: BlockBuilder,
-    /// Where the next record begins.
-    cursor: Cursor,
-    /// Pages that may be joined by their neighbours, and are not sent yet.
-    run: Option<Run>,
-    /// When the last block was closed, and when progress was last told.
-    block_at: Duration,
+    sender: &mut Sender,
+) -> (Option<CrashedKernel<'a, M>>, Option<MemMap>) {
+    let info = crash.info();
+    let kernel = match KernelSpace::new(crash.memory(physical), crash.core.machine, &info) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            sender.text(&format!("rcapture: {error}: every page is sent"));
+            return (None, None);
+        }
+    };
+    match MemMap::find(&info, &kernel) {
+        Ok(memmap) => (Some(kernel), Some(memmap)),
+        Err(error) => {
+            sender.text(&format!("rcapture: {error}: every page is sent"));
+            (Some(kernel), None)
+        }
+    }
+}
+
+/// What the passes share.
+pub(crate) struct Dump<'a, M: PhysMemory, L, C> {
+    pub(crate) crash: &'a Crash,
+    pub(crate) memory: CrashedMemory<'a, &'a M>,
+    /// Memory as it is now.
+    pub(crate) physical: &'a M,
+    /// The crashed kernel's address space; `None`: its page tables are not known.
+    pub(crate) kernel: Option<CrashedKernel<'a, M>>,
+    /// The kernel image; `None`: it is not known.
+    pub(crate) image: Option<KernelImage>,
+    pub(crate) classifier: Classifier<CrashedMemory<'a, &'a M>>,
+    pub(crate) level: DumpLevel,
+    pub(crate) regions: Regions,
+    pub(crate) early: EarlyFrames,
+    /// Pages by class, once they are counted.
+    pub(crate) counts: PageCounts,
+    /// Pages that the late passes are done with.
+    pub(crate) done_pages: u64,
     progress_at: Duration,
+    pub(crate) out: Output<'a, L, C>,
 }
 
 impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     /// Sends everything from a cursor on.
     fn send_from(&mut self, from: Cursor) -> Result<SessionEnd, Interrupt> {
-        self.builder.restart();
-        self.run = None;
-        if from.pass <= PASS_META {
-            // It is short: wherever in it the receiver wants to go on, it is sent whole.
-            self.meta(PASS_META)?;
-        }
-        if from.pass <= PASS_PAGES {
-            let first = if from.pass == PASS_PAGES { from.position } else { 0 };
-            self.pages(Pfn(first))?;
-        }
-        if !self.pump.sender.is_answered() {
-            // Nobody says what got lost. Without these a dump is nothing; twice they are likelier to come.
-            self.meta(PASS_META_AGAIN)?;
-        }
-        self.close_block()?;
-        let sender = &mut self.pump.sender;
-        let end = SessionEnd {
-            blocks: sender.next_block(),
-            first_block: sender.first_block(),
-            ..self.builder.totals
+        self.out.restart();
+        // What was sent early in vain comes again with the late passes.
+        self.early.clear();
+        let is_cut = match self.passes(from) {
+            Err(Interrupt::BudgetSpent) => true,
+            other => other.map(|()| false)?,
         };
+        self.out.lift_budget();
+        if !self.out.pump.sender.is_answered() {
+            // Nobody says what got lost. Without these a dump is nothing; twice they are likelier to come.
+            self.begin(Pass::Again, 0)?;
+            self.meta()?;
+            self.log()?;
+            self.cpu_stacks()?;
+        }
+        self.out.close_block()?;
+        let totals = self.out.totals();
+        let sender = &mut self.out.pump.sender;
+        let end =
+            SessionEnd { blocks: sender.next_block(), first_block: sender.first_block(), is_cut, ..totals };
         sender.end(&end);
-        self.pump.drain()?;
+        self.out.pump.drain()?;
         Ok(end)
     }
 
-    /// Passes 1 and 3: what describes the machine.
-    fn meta(&mut self, pass: u8) -> Result<(), Interrupt> {
-        let (crash, physical) = (self.crash, self.physical);
-        self.cursor = Cursor { pass, position: 0 };
-        let headers = &crash.core.headers;
-        self.meta_part(MetaKind::Elfcorehdr, &mut 0, total(headers.len()), headers)?;
-
-        let mut buffer = Vec::new();
-        let all_notes =
-            crash.core.notes.iter().map(|segment| read_notes(segment, physical, &mut buffer).len()).sum();
-        let mut offset = 0;
-        for segment in &crash.core.notes {
-            let notes = read_notes(segment, physical, &mut buffer);
-            self.meta_part(MetaKind::Notes, &mut offset, total(all_notes), notes)?;
-        }
-        // A person waits for this: it does not share a block with what may come slowly.
-        self.close_block()
-    }
-
-    /// Sends `bytes`, which belong at `offset` of something of `total` bytes; moves `offset` behind them.
-    fn meta_part(
-        &mut self,
-        kind: MetaKind,
-        offset: &mut u32,
-        total: u32,
-        bytes: &[u8],
-    ) -> Result<(), Interrupt> {
-        for piece in bytes.chunks(MAX_META_BYTES) {
-            let end = u32::try_from(piece.len()).ok().and_then(|length| offset.checked_add(length));
-            // Longer than it was counted (someone still writes to it): what was announced is sent.
-            let Some(end) = end.filter(|&end| end <= total) else { break };
-            let position = self.cursor.position + u64::from(end - *offset);
-            let behind = Cursor { position, ..self.cursor };
-            let record = Record::Meta { kind, offset: *offset, total, bytes: piece };
-            self.record(&record, behind)?;
-            *offset = end;
-        }
-        Ok(())
-    }
-
-    /// Pass 2: every page of RAM from `first` on.
-    fn pages(&mut self, first: Pfn) -> Result<(), Interrupt> {
-        let crash = self.crash;
-        let memory = crash.memory(self.physical);
-        let page_shift = crash.page_shift();
-        let ram_pages = crash.ram_pages();
-        let mut page = vec![0; 1 << page_shift];
-        self.cursor = Cursor { pass: PASS_PAGES, position: first.0 };
-        let done_before = crash.ram_pages_below(first);
-        for (done, part) in (done_before + 1..).zip(crash.map.pages_from(first, page_shift)) {
-            let start = part.pfn.start(page_shift).and_then(|start| start.checked_add(part.offset));
-            let length = usize::try_from(part.bytes).unwrap_or(usize::MAX);
-            // The memory map holds no address that this could fail for.
-            if let (Some(pa), Some(bytes)) = (start, page.get_mut(..length)) {
-                let read = memory.read(pa, bytes);
-                self.page(&part, pa, read.map(|()| &*bytes), 1 << page_shift)?;
-            }
-            self.pump.poll()?;
-            self.look_at_the_clock(done, ram_pages)?;
-        }
-        self.flush_run()?;
-        self.close_block()
-    }
-
-    /// One page, or the part of one that is RAM, at `pa`.
-    fn page(
-        &mut self,
-        part: &PagePart,
-        pa: PhysAddr,
-        read: Result<&[u8], ReadFault>,
-        page_bytes: usize,
-    ) -> Result<(), Interrupt> {
-        let pfn = part.pfn.0;
-        let behind = Cursor { pass: PASS_PAGES, position: pfn + 1 };
-        let run = match read {
-            Err(fault) => Kind::Hole(fault.kind as u8),
-            Ok(bytes) if bytes.len() < page_bytes => {
-                // The page may have another part: the cursor stays on it.
-                let here = Cursor { pass: PASS_PAGES, position: pfn };
-                self.flush_run()?;
-                return self.record(&Record::Bytes { pa: pa.0, bytes }, here);
-            }
-            Ok(bytes) => match fill_word(bytes) {
-                Some(word) => Kind::Fill(word),
-                None => {
-                    self.flush_run()?;
-                    return self.record(&Record::Page { pfn, bytes }, behind);
+    /// The passes from a cursor on, up to [`Pass::Rest`]. The first ones are short: wherever in one the receiver wants to
+    /// go on, it is sent whole.
+    fn passes(&mut self, from: Cursor) -> Result<(), Interrupt> {
+        for pass in Pass::ALL.into_iter().filter(|pass| pass.number() >= from.pass) {
+            let is_short = pass <= Pass::Count;
+            let position = if pass.number() == from.pass && !is_short { from.position } else { 0 };
+            self.begin(pass, position)?;
+            match pass {
+                Pass::Meta => self.meta()?,
+                Pass::Log => self.log()?,
+                Pass::CpuStacks => self.cpu_stacks()?,
+                Pass::Count => self.count()?,
+                Pass::PerCpu => self.per_cpu(position)?,
+                Pass::PageTables => self.page_tables(position)?,
+                Pass::Tasks => self.tasks(Pfn(position))?,
+                Pass::Stacks => self.stacks(position)?,
+                Pass::Data | Pass::Slab | Pass::Kernel | Pass::Image | Pass::Rest => {
+                    self.late(pass, Pfn(position))?;
                 }
-            },
-        };
-        let run = Run::new(run, pfn);
-        if !self.run.as_mut().is_some_and(|before| before.join(&run)) {
-            self.flush_run()?;
-            self.run = Some(run);
+                Pass::Again => {}
+            }
         }
-        Ok(())
+        self.out.close_block()
     }
 
-    /// What time asks for: a block for an idle line, a line of progress for a person.
-    fn look_at_the_clock(&mut self, done: u64, ram_pages: u64) -> Result<(), Interrupt> {
-        let now = self.pump.now();
-        if self.pump.sender.is_idle() && now.saturating_sub(self.block_at) >= IDLE_BLOCK_EVERY {
-            self.flush_run()?;
-            self.close_block()?;
-        }
+    fn begin(&mut self, pass: Pass, position: u64) -> Result<(), Interrupt> {
+        self.out.begin_pass(Cursor { pass: pass.number(), position }, Filter::None)
+    }
+
+    /// Looks after the line, and tells a person at the console now and then how far the dump is.
+    pub(crate) fn poll(&mut self, pass: Pass) -> Result<(), Interrupt> {
+        self.out.poll()?;
+        let now = self.out.pump.now();
         if now.saturating_sub(self.progress_at) >= PROGRESS_EVERY {
             self.progress_at = now;
-            let percent = done.saturating_mul(100) / ram_pages.max(1);
-            let sent_kib = self.pump.sent_bytes >> 10;
-            self.pump.sender.text(&format!("rcapture: {percent} % of memory read, {sent_kib} KiB sent"));
+            let sent_kib = self.out.pump.sent_bytes >> 10;
+            let kept = self.level.kept_pages(&self.counts);
+            let percent = self.done_pages.saturating_mul(100).checked_div(kept).unwrap_or(0).min(100);
+            let line = format!("rcapture: {}, {percent} % of {kept} pages, {sent_kib} KiB sent", pass.name());
+            self.out.pump.sender.text(&line);
         }
         Ok(())
     }
-
-    fn flush_run(&mut self) -> Result<(), Interrupt> {
-        let Some(run) = self.run.take() else { return Ok(()) };
-        self.record(&run.record(), Cursor { pass: PASS_PAGES, position: run.end() })
-    }
-
-    /// Adds a record that ends at `end`; makes room for it as needed.
-    fn record(&mut self, record: &Record<'_>, end: Cursor) -> Result<(), Interrupt> {
-        self.builder.stage(record);
-        if !self.builder.fits() {
-            self.close_block()?;
-            self.builder.open(self.cursor, Filter::None);
-        }
-        let Self { builder, pump, .. } = self;
-        builder.add(end, || pump.poll())?;
-        self.cursor = end;
-        Ok(())
-    }
-
-    fn close_block(&mut self) -> Result<(), Interrupt> {
-        // The buffer that the open block is in is needed for the next one: this one must leave it.
-        self.pump.wait_for_room()?;
-        if let Some(block) = self.builder.close()? {
-            self.pump.sender.push(block.bytes, block.end);
-            self.block_at = self.pump.now();
-        }
-        Ok(())
-    }
-}
-
-/// What a [`Record::Meta`] announces as its whole: no more than the format allows.
-fn total(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX).min(MAX_META_TOTAL)
 }

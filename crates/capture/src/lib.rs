@@ -20,12 +20,16 @@ mod block;
 pub mod config;
 mod crash;
 mod dump;
+mod early;
 mod link;
+mod output;
+mod passes;
 mod pump;
+mod regions;
 mod runs;
 mod uts;
 
 pub use crash::{Crash, Fault};
-pub use dump::{Options, SendError, send};
+pub use dump::{Budget, Options, SendError, send};
 pub use link::{Clock, Link};
 pub use pump::LinkStalled;

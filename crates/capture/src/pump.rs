@@ -20,6 +20,8 @@ pub struct LinkStalled;
 pub(crate) enum Interrupt {
     /// The receiver needs what begins at this cursor.
     Rewind(Cursor),
+    /// The dump has cost what it may.
+    BudgetSpent,
     /// The dump is over.
     Failed(SendError),
 }

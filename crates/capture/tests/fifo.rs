@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use capture::{Clock, Crash, Link, Options, send};
+use capture::{Budget, Clock, Crash, Link, Options, send};
 use codec::{CodecId, Encoder, OutputFull};
-use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use wire::{Event, Receiver, SessionId};
 
 const FIFO_BYTES: usize = 16;
@@ -177,7 +177,8 @@ fn dump_at(baud: u32) -> Uart {
     let memory = Memory::new();
     let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
     let encoder = Box::new(Slow(CodecId::Deflate.encoder(), time.clone()));
-    let options = Options { session: SessionId(7), encoder };
+    let options =
+        Options { session: SessionId(7), encoder, level: DumpLevel::ALL, budget: Budget::default() };
     let end = send(&crash, &memory, &mut uart, &time, options).unwrap();
     assert_eq!(uart.blocks, end.blocks, "one block for each, none twice");
     uart

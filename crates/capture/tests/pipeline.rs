@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use capture::{Clock, Crash, Link, Options, SendError, send};
+use capture::{Budget, Clock, Crash, Link, Options, SendError, send};
 use codec::CodecId;
-use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
 use vmcore::notes::push_note;
 use vmcore::vmcoreinfo::VmcoreInfo;
@@ -217,7 +217,12 @@ impl Received {
 }
 
 fn options(codec: CodecId) -> Options {
-    Options { session: SessionId(7), encoder: codec.encoder() }
+    Options {
+        session: SessionId(7),
+        encoder: codec.encoder(),
+        level: DumpLevel::ALL,
+        budget: Budget::default(),
+    }
 }
 
 fn dump(machine: &Synthetic, codec: CodecId) -> (Crash, Received) {

@@ -1,6 +1,6 @@
 //! makedumpfile's dump levels: which classes of pages a dump leaves out.
 
-use crate::PageClass;
+use crate::{PageClass, PageCounts};
 
 /// What a dump leaves out, in makedumpfile's bits and with its meaning (`-d`): a sum of [`ZERO`](Self::ZERO),
 /// [`CACHE`](Self::CACHE), [`CACHE_PRIVATE`](Self::CACHE_PRIVATE), [`USER`](Self::USER) and [`FREE`](Self::FREE).
@@ -48,6 +48,13 @@ impl DumpLevel {
             PageClass::Free => Self::FREE,
         };
         self.0 & left_out_by == 0
+    }
+
+    /// How many of the pages counted a dump has.
+    #[must_use]
+    pub fn kept_pages(self, counts: &PageCounts) -> u64 {
+        let kept = PageClass::ALL.into_iter().filter(|&class| self.keeps(class));
+        kept.fold(0, |sum, class| sum.saturating_add(counts.of(class)))
     }
 
     /// Whether a dump has pages full of zeros.

@@ -33,6 +33,8 @@ pub use dump_level::DumpLevel;
 pub use map::{
     Extent, MAX_MAP_FAULTS, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange,
 };
-pub use memmap::{Classifier, MemMap, MemMapError, PageClass, PageCounts, Span};
+pub use memmap::{
+    Classifier, ImageRun, KernelImage, MemMap, MemMapError, PageClass, PageCounts, SlabCaches, Span,
+};
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
 pub use virt::{KernelSpace, Mappings, VirtFault, VirtMemory};

@@ -19,6 +19,7 @@ mod array;
 mod classifier;
 mod image;
 mod layout;
+mod slab;
 
 use core::ops::AddAssign;
 
@@ -27,8 +28,9 @@ use vmcore::vmcoreinfo::VmcoreInfo;
 use crate::{KernelSpace, Pfn, PhysMemory, VirtFault, VirtMemory};
 use array::PageArray;
 pub use classifier::Classifier;
-use image::KernelImage;
+pub use image::{ImageRun, KernelImage};
 use layout::PageLayout;
+pub use slab::SlabCaches;
 
 /// Frames that are looked at together, aligned to their number: a power of two.
 const REGION_PAGES: usize = 512;
@@ -66,6 +68,21 @@ impl PageClass {
         Self::HwPoison,
         Self::Offline,
     ];
+
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Slab => "slab",
+            Self::Cache => "cache",
+            Self::CachePrivate => "private cache",
+            Self::User => "user",
+            Self::Free => "free",
+            Self::HwPoison => "hwpoison",
+            Self::Offline => "offline",
+        }
+    }
 }
 
 /// Neighbouring page frames of one class.
@@ -154,6 +171,12 @@ impl MemMap {
             layout,
             image: KernelImage::find(info, kernel),
         })
+    }
+
+    /// The kernel image.
+    #[must_use]
+    pub const fn image(&self) -> &KernelImage {
+        &self.image
     }
 }
 

@@ -111,8 +111,37 @@ impl PageTables {
     /// # Errors
     /// [`WalkError`] if it is not mapped, or a table cannot be read.
     pub fn walk(&self, memory: &impl PhysMemory, va: VirtAddr) -> Result<Mapping, WalkError> {
+        self.walk_by(memory, va, |_, _| ())
+    }
+
+    /// Looks `va` up, and gives `table` the level and the physical address of each table on the way.
+    ///
+    /// # Errors
+    /// [`WalkError`] if it is not mapped, or a table cannot be read.
+    pub fn walk_by(
+        &self,
+        memory: &impl PhysMemory,
+        va: VirtAddr,
+        table: impl FnMut(u32, PhysAddr),
+    ) -> Result<Mapping, WalkError> {
         match self {
-            Self::X86_64(tables) => tables.walk(memory, va),
+            Self::X86_64(tables) => tables.walk_by(memory, va, table),
+        }
+    }
+
+    /// The first address of the kernel's own half; it reaches to the end of the address space.
+    #[must_use]
+    pub const fn kernel_half(&self) -> VirtAddr {
+        match self {
+            Self::X86_64(tables) => tables.kernel_half(),
+        }
+    }
+
+    /// Bytes that one table of the lowest level maps.
+    #[must_use]
+    pub const fn lowest_table_span(&self) -> u64 {
+        match self {
+            Self::X86_64(_) => x86_64::LOWEST_TABLE_SPAN,
         }
     }
 }

@@ -46,4 +46,10 @@ pub enum ReadFaultKind {
     /// The page exists but this dump does not hold it.
     #[error("not in the dump")]
     NotInDump = 4,
+    /// The crashed kernel had given the page up as damaged (hwpoison): it was not read.
+    #[error("given up as damaged (hwpoison)")]
+    HwPoison = 5,
+    /// The crashed kernel had given the page back to its hypervisor: it was not read.
+    #[error("offline")]
+    Offline = 6,
 }

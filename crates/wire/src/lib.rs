@@ -21,6 +21,7 @@ mod bytes;
 mod frame;
 pub mod line;
 mod loss;
+mod pass;
 mod receiver;
 mod record;
 mod reply;
@@ -34,6 +35,7 @@ pub use block::{
 pub use frame::{
     Body, Fragment, Frame, FrameError, MAGIC, MAX_FRAGMENT_BYTES, MAX_FRAME_BYTES, SessionId, VERSION,
 };
+pub use pass::Pass;
 pub use receiver::{Event, LineStats, Receiver};
 pub use record::{Located, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, RecordError, Records, digest};
 pub use reply::{ACK_HISTORY, Reply};

@@ -63,6 +63,10 @@ pub enum MetaKind {
     Elfcorehdr = 1,
     /// All ELF notes: NT_PRSTATUS of each CPU that saved its registers, then VMCOREINFO.
     Notes = 2,
+    /// The kernel log as text.
+    Log = 3,
+    /// Pages of RAM by class: eight 64-bit numbers, in the order of `memory::PageClass`.
+    Counts = 4,
 }
 
 /// The most bytes of one [`Record::Meta`].
@@ -76,6 +80,8 @@ impl MetaKind {
         match number {
             1 => Some(Self::Elfcorehdr),
             2 => Some(Self::Notes),
+            3 => Some(Self::Log),
+            4 => Some(Self::Counts),
             _ => None,
         }
     }

@@ -118,18 +118,21 @@ pub struct SessionEnd {
     pub fragments: u64,
     /// Wrapping sum of [`crate::digest`] over all records.
     pub digest: u64,
+    /// Whether the sender stopped before it had sent everything: its budget was spent.
+    pub is_cut: bool,
 }
 
 impl SessionEnd {
     /// The payload of an End frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48);
+        let mut out = Vec::with_capacity(49);
         out.extend_from_slice(&self.blocks.to_le_bytes());
         out.extend_from_slice(&self.first_block.to_le_bytes());
         for number in [self.pages, self.filled_pages, self.hole_pages, self.fragments, self.digest] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.push(u8::from(self.is_cut));
         out
     }
 
@@ -145,6 +148,7 @@ impl SessionEnd {
             hole_pages: reader.u64()?,
             fragments: reader.u64()?,
             digest: reader.u64()?,
+            is_cut: reader.u8()? != 0,
         })
     }
 
@@ -207,14 +211,15 @@ mod tests {
             hole_pages: 4,
             fragments: 5,
             digest: 6,
+            is_cut: true,
         };
-        let mut expected = [0; 48];
-        for (at, value) in [(0, 9), (4, 1), (8, 2), (16, 3), (24, 4), (32, 5), (40, 6)] {
+        let mut expected = [0; 49];
+        for (at, value) in [(0, 9), (4, 1), (8, 2), (16, 3), (24, 4), (32, 5), (40, 6), (48, 1)] {
             expected[at] = value;
         }
         assert_eq!(end.encode(), expected);
         assert_eq!(SessionEnd::decode(&expected), Some(end));
-        assert_eq!(SessionEnd::decode(&expected[..47]), None);
+        assert_eq!(SessionEnd::decode(&expected[..48]), None);
     }
 
     /// The worked example of docs/wire-format.md.

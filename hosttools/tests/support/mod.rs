@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use capture::{Clock, Crash, Link, send};
 use codec::CodecId;
-use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{self, Dump, PageState};
 use rcapture::recv::{self, Line, Mode, Outcome};
 use rcapture::write;
@@ -180,7 +180,7 @@ impl Memory {
         }
         let crash = Crash::read(ELFCOREHDR_PA, self).unwrap();
         let mut out = Out(b"Kernel panic - not syncing\r\n".to_vec());
-        let options = capture::Options { session: SessionId(0x1234), encoder: CodecId::Deflate.encoder() };
+        let options = capture_options();
         send(&crash, self, &mut out, &Ticks(Cell::new(0)), options).unwrap();
         out.0
     }
@@ -231,8 +231,7 @@ impl Target {
             }
             wire.started = Instant::now();
             let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
-            let options =
-                capture::Options { session: SessionId(0x1234), encoder: CodecId::Deflate.encoder() };
+            let options = capture_options();
             let end = send(&crash, &memory, &mut wire, &Since(Instant::now()), options).unwrap();
             (end, wire)
         });
@@ -432,4 +431,14 @@ pub fn receive(line: &[u8], options: &recv::Options) -> Result<Outcome, rcapture
     let outcome = recv::receive(host, &stopped, options);
     sender.join().unwrap();
     outcome
+}
+
+/// All of memory, compressed.
+fn capture_options() -> capture::Options {
+    capture::Options {
+        session: SessionId(0x1234),
+        encoder: CodecId::Deflate.encoder(),
+        level: DumpLevel::ALL,
+        budget: capture::Budget::default(),
+    }
 }

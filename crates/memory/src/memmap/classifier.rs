@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::array::LastSection;
 use super::layout::{Block, MAX_COMPOUND_ORDER, MAX_PAGE_BYTES};
+use super::slab::SlabCaches;
 use super::{MemMap, PageClass, REGION_PAGES, Span};
 use crate::virt::Lookaside;
 use crate::{DumpLevel, KernelSpace, Pfn, PhysMemory};
@@ -98,10 +99,38 @@ impl<M: PhysMemory> Classifier<M> {
     }
 }
 
+impl<M: PhysMemory> Classifier<M> {
+    /// The frames that hold the struct pages of the region of `pfn`; `None` if they cannot be found.
+    pub fn memmap_frames(&mut self, pfn: Pfn) -> Option<(Pfn, Pfn)> {
+        let Source { memmap, kernel, section, far, .. } = self.source.as_mut()?;
+        let region = Pfn(pfn.0 - pfn.0 % REGION_PAGES as u64);
+        let va = memmap.array.place_of(kernel, far, section, region)?;
+        let bytes = (memmap.layout.page_bytes * REGION_PAGES) as u64;
+        let first = kernel.mapping(va).ok()?.place_of(va)?.0;
+        let last = kernel.mapping(va.checked_add(bytes - 1)?).ok()?.place_of(va.checked_add(bytes - 1)?)?.0;
+        let (first, last) = (first.pfn(memmap.layout.page_shift), last.pfn(memmap.layout.page_shift));
+        // Where they do not lie together, the first says where some of them are.
+        let end = if first <= last && last.0 - first.0 <= bytes { last } else { first };
+        Some((first, Pfn(end.0.saturating_add(1))))
+    }
+
+    /// Whether the slab page `pfn`, which [`Self::span`] has just told of, is of one of the caches that `names` looks for.
+    pub fn is_of(&mut self, names: &mut SlabCaches, pfn: Pfn) -> bool {
+        let Some(source) = &mut self.source else { return false };
+        let index = usize::try_from(pfn.0 % REGION_PAGES as u64).unwrap_or(0);
+        let page_bytes = source.memmap.layout.page_bytes;
+        let page = source.pages.get(index * page_bytes..(index + 1) * page_bytes).unwrap_or_default();
+        if source.memmap.layout.is_tail(page) {
+            return names.last_is_wanted();
+        }
+        names.is_wanted(&source.kernel, page)
+    }
+}
+
 impl<M: PhysMemory> Source<M> {
     /// Finds the classes of a region.
     fn classify(&mut self, region: Pfn, level: DumpLevel, classes: &mut Classes) {
-        let is_image = self.memmap.image.touches(region, REGION_PAGES as u64);
+        let is_image = self.memmap.image.has_data_in(region, REGION_PAGES as u64);
         let mut block = self.first_block(region);
         if let Some(block) = block
             && block.pages >= REGION_PAGES as u64
@@ -208,7 +237,7 @@ impl<M: PhysMemory> Source<M> {
             if matches!(class, Some(PageClass::HwPoison | PageClass::Offline)) {
                 continue;
             }
-            let is_data = self.memmap.image.contains(frame(region, index));
+            let is_data = self.memmap.image.has_data_in(frame(region, index), 1);
             if is_data && self.memmap.layout.is_reserved(self.page(index)) {
                 *class = Some(PageClass::Kernel);
             }

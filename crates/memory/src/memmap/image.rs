@@ -5,12 +5,11 @@ use core::ops::Range;
 use vmcore::headers::Machine;
 use vmcore::vmcoreinfo::VmcoreInfo;
 
-use crate::paging::Mapping;
 use crate::paging::x86_64::START_KERNEL_MAP;
 use crate::{KernelSpace, Pfn, PhysMemory, VirtAddr};
 
-/// Runs of frames that are remembered: the image has one to three.
-const MAX_RUNS: usize = 8;
+/// Runs of frames that are remembered: the image has three to six.
+const MAX_RUNS: usize = 16;
 
 /// Steps of the walk over the image: it is mapped by 2 MiB, in places by 4 KiB.
 const MAX_STEPS: usize = 16 * 1024;
@@ -18,12 +17,22 @@ const MAX_STEPS: usize = 16 * 1024;
 /// What the kernel image's mapping has at most (`KERNEL_IMAGE_SIZE`, arch/x86/include/asm/page_64_types.h).
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
-/// Frames of the kernel image that the kernel may write but not execute: .data, .bss, and between them what was needed
-/// at boot only, and then given to the page allocator.
+/// Frames of the kernel image.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KernelImage {
-    /// First frame and one past the last.
-    data: [(u64, u64); MAX_RUNS],
+pub struct KernelImage {
+    runs: [ImageRun; MAX_RUNS],
+}
+
+/// Neighbouring frames of the kernel image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageRun {
+    /// The first frame.
+    pub first: Pfn,
+    /// One past the last frame.
+    pub end: Pfn,
+    /// Whether the kernel may write but not execute them: .data, .bss, and between them what was needed at boot only, and
+    /// then given to the page allocator. Otherwise they are text or read-only data.
+    pub is_data: bool,
 }
 
 impl KernelImage {
@@ -34,16 +43,16 @@ impl KernelImage {
         else {
             return image;
         };
-        let is_data = |mapping: &Mapping| mapping.is_writable && !mapping.is_executable;
         let mut used = 0;
-        for mapping in kernel.mappings(range.start, range.end).take(MAX_STEPS).flatten().filter(is_data) {
-            let first = mapping.pa.pfn(page_shift).0;
-            let end = first.saturating_add(mapping.bytes >> page_shift);
-            match image.data.get_mut(..used).and_then(<[_]>::last_mut) {
-                Some(last) if last.1 == first => last.1 = end,
+        for mapping in kernel.mappings(range.start, range.end).take(MAX_STEPS).flatten() {
+            let first = mapping.pa.pfn(page_shift);
+            let end = Pfn(first.0.saturating_add(mapping.bytes >> page_shift));
+            let is_data = mapping.is_writable && !mapping.is_executable;
+            match image.runs.get_mut(..used).and_then(<[_]>::last_mut) {
+                Some(last) if last.end == first && last.is_data == is_data => last.end = end,
                 _ => {
-                    let Some(next) = image.data.get_mut(used) else { break };
-                    *next = (first, end);
+                    let Some(next) = image.runs.get_mut(used) else { break };
+                    *next = ImageRun { first, end, is_data };
                     used += 1;
                 }
             }
@@ -51,14 +60,15 @@ impl KernelImage {
         image
     }
 
-    /// Whether any of the `pages` from `first` on is the image's.
-    pub(super) fn touches(&self, first: Pfn, pages: u64) -> bool {
-        self.data.iter().any(|&(start, end)| start < first.0.saturating_add(pages) && first.0 < end)
+    /// Its frames.
+    pub fn runs(&self) -> impl Iterator<Item = &ImageRun> {
+        self.runs.iter().filter(|run| run.first < run.end)
     }
 
-    /// Whether `pfn` is the image's.
-    pub(super) fn contains(&self, pfn: Pfn) -> bool {
-        self.touches(pfn, 1)
+    /// Whether any of the `pages` from `first` on is data of the image.
+    pub(super) fn has_data_in(&self, first: Pfn, pages: u64) -> bool {
+        let end = first.0.saturating_add(pages);
+        self.runs().any(|run| run.is_data && run.first.0 < end && first < run.end)
     }
 }
 

@@ -28,6 +28,8 @@ const TAIL: u64 = 1;
 pub(super) struct PageLayout {
     /// Bytes of a struct page.
     pub(super) page_bytes: usize,
+    /// A frame has `1 << page_shift` bytes.
+    pub(super) page_shift: u32,
     long_bytes: usize,
     flags: usize,
     mapcount: usize,
@@ -118,6 +120,7 @@ impl PageLayout {
         let free_orders = info.length("zone.free_area").filter(|orders| *orders <= MAX_FREE_ORDER + 1);
         Ok(Self {
             page_bytes,
+            page_shift: info.page_shift().ok_or(MemMapError::MissingFact("PAGESIZE"))?,
             long_bytes,
             flags,
             mapcount: offset("OFFSET(page._mapcount)", info.offset("page._mapcount"))?,
@@ -216,7 +219,7 @@ impl PageLayout {
         self.long(page, self.flags).filter(|flags| *flags != unused)
     }
 
-    fn is_tail(&self, page: &[u8]) -> bool {
+    pub(super) fn is_tail(&self, page: &[u8]) -> bool {
         self.long(page, self.compound_head).is_some_and(|head| head & TAIL != 0)
     }
 

@@ -13,6 +13,9 @@ const PAGE_SHIFT: u32 = 12;
 /// Bits of the address that a level translates.
 const LEVEL_BITS: u32 = 9;
 
+/// What a table of level 1 maps.
+pub(super) const LOWEST_TABLE_SPAN: u64 = 1 << level_shift(2);
+
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
 /// In an entry of level 2 or 3: a page of 2 MiB or 1 GiB.
@@ -68,6 +71,19 @@ impl PageTables {
     /// # Errors
     /// [`WalkError`] if it is not mapped, or a table cannot be read.
     pub fn walk(&self, memory: &impl PhysMemory, va: VirtAddr) -> Result<Mapping, WalkError> {
+        self.walk_by(memory, va, |_, _| ())
+    }
+
+    /// As [`walk`](Self::walk), giving `table_at` the level and the address of each table on the way.
+    ///
+    /// # Errors
+    /// As [`walk`](Self::walk).
+    pub fn walk_by(
+        &self,
+        memory: &impl PhysMemory,
+        va: VirtAddr,
+        mut table_at: impl FnMut(u32, PhysAddr),
+    ) -> Result<Mapping, WalkError> {
         if !self.is_canonical(va) {
             return Err(WalkError::NotCanonical { va });
         }
@@ -77,6 +93,7 @@ impl PageTables {
         for level in (1..=self.levels).rev() {
             let shift = level_shift(level);
             let span = 1 << shift;
+            table_at(level, table);
             let index = (va.0 >> shift) & ((1 << LEVEL_BITS) - 1);
             let mut entry = [0; 8];
             memory
@@ -103,6 +120,12 @@ impl PageTables {
         }
         // Level 1 has returned.
         Err(WalkError::NotCanonical { va })
+    }
+
+    /// The first address of the upper half.
+    #[must_use]
+    pub const fn kernel_half(&self) -> VirtAddr {
+        VirtAddr(u64::MAX << (level_shift(self.levels + 1) - 1))
     }
 
     /// Whether the bits above those that are translated all equal the highest of these.

@@ -1,0 +1,157 @@
+//! Early passes that walk the kernel's page tables or its slabs: page tables, stacks, tasks.
+
+use memory::paging::WalkError;
+use memory::{PageClass, Pfn, PhysAddr, PhysMemory, SlabCaches, VirtAddr};
+use wire::{Cursor, Pass};
+
+use super::early::stack_bytes;
+use crate::dump::Dump;
+use crate::pump::Interrupt;
+use crate::{Clock, Link};
+
+/// Levels of page tables at most.
+const MAX_LEVELS: usize = 5;
+
+/// Pages of a stack at most.
+const MAX_STACK_PAGES: usize = 16;
+
+/// Steps of a walk over the kernel's address space, besides those that the size of RAM allows for. Tables that lead to
+/// themselves would have no end.
+const MIN_STEPS: u64 = 1 << 16;
+
+/// Caches whose objects one needs to list the tasks of a machine.
+const TASK_CACHES: &[&[u8]] = &[b"task_struct", b"pid", b"radix_tree_node", b"mm_struct", b"signal_cache"];
+
+impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
+    /// [`Pass::PageTables`] from virtual page `first` on.
+    pub(crate) fn page_tables(&mut self, first: u64) -> Result<(), Interrupt> {
+        let Some(kernel) = self.kernel else { return Ok(()) };
+        let page_shift = self.crash.page_shift();
+        let span = kernel.tables().lowest_table_span();
+        let mut at = kernel.tables().kernel_half().max(VirtAddr(first << page_shift));
+        for _ in 0..self.steps(span >> page_shift) {
+            let here = Cursor { pass: Pass::PageTables.number(), position: at.0 >> page_shift };
+            let mut way = [None; MAX_LEVELS];
+            let step = kernel.tables().walk_by(kernel.physical(), at, |level, table| {
+                if let Some(place) = way.get_mut(level as usize - 1) {
+                    *place = Some(table);
+                }
+            });
+            for table in way.into_iter().rev().flatten() {
+                self.early_page(Pass::PageTables, table.pfn(page_shift), here, |_| true)?;
+            }
+            let step = step.map_or_else(|error| unmapped(&error), |mapping| Some(mapping.bytes));
+            let Some(next) = step.and_then(|bytes| next_address(at, bytes.max(span))) else { break };
+            at = next;
+        }
+        self.out.close_block()
+    }
+
+    /// [`Pass::Stacks`] from virtual page `first` on. vmalloc maps a stack by pages, aligned to its size, and leaves the
+    /// page behind it unmapped (kernel/fork.c, `alloc_thread_stack_node`).
+    pub(crate) fn stacks(&mut self, first: u64) -> Result<(), Interrupt> {
+        let Some(kernel) = self.kernel else { return Ok(()) };
+        let page_shift = self.crash.page_shift();
+        let stack_pages = usize::try_from(stack_bytes(kernel.machine()) >> page_shift).unwrap_or(1);
+        let direct_map = self.direct_map();
+        let mut area = Area::default();
+        let mut at = kernel.tables().kernel_half().max(VirtAddr(first << page_shift));
+        for _ in 0..self.steps(1) {
+            if let Some((start, end)) = direct_map
+                && at >= start
+                && at < end
+            {
+                at = end;
+                continue;
+            }
+            let mapping = kernel.mapping(at);
+            let page = mapping.ok().filter(|mapping| mapping.bytes == 1 << page_shift);
+            match page {
+                Some(page) => area.push(page.va, page.pa),
+                None => {
+                    let here = Cursor { pass: Pass::Stacks.number(), position: at.0 >> page_shift };
+                    let is_aligned = area.start.0 & (stack_bytes(kernel.machine()) - 1) == 0;
+                    if area.pages == stack_pages && is_aligned {
+                        for pa in area.frames.into_iter().take(stack_pages) {
+                            self.early_page(Pass::Stacks, pa.pfn(page_shift), here, |_| true)?;
+                        }
+                    }
+                    area = Area::default();
+                }
+            }
+            let step = mapping.map_or_else(|error| unmapped(&error), |mapping| Some(mapping.bytes));
+            let Some(next) = step.and_then(|bytes| next_address(at, bytes)) else { break };
+            at = next;
+            self.poll(Pass::Stacks)?;
+        }
+        self.out.close_block()
+    }
+
+    /// [`Pass::Tasks`] from frame `first` on.
+    pub(crate) fn tasks(&mut self, first: Pfn) -> Result<(), Interrupt> {
+        let mut caches = SlabCaches::new(TASK_CACHES);
+        let mut at = first;
+        while let Some(first) = self.next_frame_of_ram(at) {
+            let span = self.classifier.span(first, Pfn(u64::MAX));
+            if span.class == PageClass::Slab {
+                for pfn in (first.0..span.end().0).map(Pfn) {
+                    if self.classifier.is_of(&mut caches, pfn) {
+                        let here = Cursor { pass: Pass::Tasks.number(), position: pfn.0 };
+                        self.early_page(Pass::Tasks, pfn, here, |class| class == PageClass::Slab)?;
+                    }
+                }
+            }
+            at = span.end();
+            self.poll(Pass::Tasks)?;
+        }
+        self.out.close_block()
+    }
+
+    /// Steps that a walk may take: one for each `pages` of RAM, and some.
+    fn steps(&self, pages: u64) -> u64 {
+        (self.crash.ram_pages() / pages).saturating_mul(2).saturating_add(MIN_STEPS)
+    }
+
+    /// Where the kernel has all RAM mapped in one piece, as the elfcorehdr tells: no stack of vmalloc's is there.
+    fn direct_map(&self) -> Option<(VirtAddr, VirtAddr)> {
+        let half = self.kernel?.tables().kernel_half();
+        let is_plausible = |start: u64| VirtAddr(start) >= half && start.is_multiple_of(1 << 30);
+        let starts = self.crash.core.loads.iter().map(|load| load.p_vaddr.wrapping_sub(load.p_paddr));
+        let start = starts.filter(|&start| is_plausible(start)).min()?;
+        let bytes = self.crash.map.ranges().last()?.end.0;
+        Some((VirtAddr(start), VirtAddr(start.checked_add(bytes)?)))
+    }
+}
+
+/// Pages that are mapped one behind the other.
+#[derive(Clone, Copy, Default)]
+struct Area {
+    start: VirtAddr,
+    pages: usize,
+    frames: [PhysAddr; MAX_STACK_PAGES],
+}
+
+impl Area {
+    fn push(&mut self, va: VirtAddr, pa: PhysAddr) {
+        if self.pages == 0 {
+            self.start = va;
+        }
+        if let Some(frame) = self.frames.get_mut(self.pages) {
+            *frame = pa;
+        }
+        self.pages += 1;
+    }
+}
+
+/// How much is not mapped around the address where a walk ended.
+fn unmapped(error: &WalkError) -> Option<u64> {
+    match *error {
+        WalkError::NotMapped { span, .. } | WalkError::Unreadable { span, .. } => Some(span),
+        WalkError::NotCanonical { .. } => None,
+    }
+}
+
+/// The address behind the `bytes`, a power of two, that `at` lies in.
+fn next_address(at: VirtAddr, bytes: u64) -> Option<VirtAddr> {
+    VirtAddr(at.0 & !(bytes - 1)).checked_add(bytes)
+}
