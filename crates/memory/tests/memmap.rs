@@ -267,6 +267,27 @@ fn data_of_the_kernel_image_is_kept_whatever_its_struct_pages_say() {
 }
 
 #[test]
+fn the_image_is_a_few_runs_however_its_data_is_cut_up() {
+    let mut crashed = Crashed::new(Generation::Linux6_1, Model::Vmemmap, 1);
+    let text = 4096;
+    // 600 frames of text, 600 of data; of these every third may not be written, and then there is a hole.
+    for pfn in text..text + 1200 {
+        crashed.map_image(pfn, pfn >= text + 600 && pfn % 3 != 0);
+    }
+    crashed.map_image(text + 1300, true);
+    crashed.say(&format!("SYMBOL(_stext)={:x}\n", support::START_KERNEL_MAP + (text << 12)));
+    let memmap = crashed.memmap().unwrap();
+    let runs: Vec<_> = memmap.image().runs().map(|run| (run.first.0, run.end.0, run.is_data)).collect();
+    let expected = [
+        (text, text + 600, false),
+        (text + 600, text + 1199, true),
+        (text + 1199, text + 1200, false),
+        (text + 1300, text + 1301, true),
+    ];
+    assert_eq!(runs, expected);
+}
+
+#[test]
 fn struct_pages_that_contradict_themselves_are_kept() {
     for generation in GENERATIONS {
         let mut crashed = Crashed::new(generation, Model::Vmemmap, 1);

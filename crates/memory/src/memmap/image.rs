@@ -11,6 +11,10 @@ use crate::{KernelSpace, Pfn, PhysMemory, VirtAddr};
 /// Runs of frames that are remembered: the image has three to six.
 const MAX_RUNS: usize = 16;
 
+/// Fewer frames than these between data are data too. Real text is longer; what was needed at boot only may by now hold a
+/// module's text, and then a few frames of it, or dozens of single ones, may not be written.
+const MIN_TEXT_PAGES: u64 = 512;
+
 /// Steps of the walk over the image: it is mapped by 2 MiB, in places by 4 KiB.
 const MAX_STEPS: usize = 16 * 1024;
 
@@ -35,6 +39,18 @@ pub struct ImageRun {
     pub is_data: bool,
 }
 
+impl ImageRun {
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.end == next.first
+    }
+
+    /// Whether it is a short piece between two of data.
+    fn is_in_data(&self, before: &Self, behind: &Self) -> bool {
+        let is_short = self.end.0.saturating_sub(self.first.0) < MIN_TEXT_PAGES;
+        is_short && before.is_data && behind.is_data && self.is_followed_by(behind)
+    }
+}
+
 impl KernelImage {
     /// Walks the image's mapping from `_stext` on. Where nothing is found, nothing is guarded.
     pub(super) fn find<M: PhysMemory>(info: &VmcoreInfo<'_>, kernel: &KernelSpace<M>) -> Self {
@@ -48,11 +64,17 @@ impl KernelImage {
             let first = mapping.pa.pfn(page_shift);
             let end = Pfn(first.0.saturating_add(mapping.bytes >> page_shift));
             let is_data = mapping.is_writable && !mapping.is_executable;
-            match image.runs.get_mut(..used).and_then(<[_]>::last_mut) {
-                Some(last) if last.end == first && last.is_data == is_data => last.end = end,
+            let run = ImageRun { first, end, is_data };
+            match image.runs.get_mut(..used).unwrap_or_default() {
+                [.., last] if last.is_followed_by(&run) && last.is_data == is_data => last.end = end,
+                [.., data, gap] if data.is_followed_by(gap) && gap.is_in_data(data, &run) => {
+                    data.end = end;
+                    *gap = ImageRun::default();
+                    used -= 1;
+                }
                 _ => {
                     let Some(next) = image.runs.get_mut(used) else { break };
-                    *next = ImageRun { first, end, is_data };
+                    *next = run;
                     used += 1;
                 }
             }
