@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use memory::DumpLevel;
+use rcapture::dump::{Census, Dump, Filtered};
 use rcapture::info::Info;
 use rcapture::recv::{Line, Mode, Source};
 use rcapture::write::WriteBar;
@@ -32,7 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   rcapture recv --serial /dev/ttyUSB0,115200 -o /var/crash
   rcapture info /var/crash/board-20261121T213000Z/vmcore
-  rcapture convert line.raw -o vmcore --format elf
+  rcapture convert --format elf line.raw vmcore
 
 Exit status: 0 complete, 1 failed, 2 usage, 3 incomplete but usable.";
 
@@ -183,18 +185,44 @@ enum Compression {
 struct Convert {
     /// vmcore, journal or recording
     input: PathBuf,
-    /// File to write; `-` is standard output, for the flattened format
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    /// Leave pages out, as makedumpfile does at this level: the sum of 1 zero pages, 2 page cache without private data,
+    /// 4 page cache, 8 memory of processes, 16 free pages
+    #[arg(short, long, value_name = "LEVEL", value_parser = dump_level)]
+    dump_level: Option<DumpLevel>,
     #[command(flatten)]
     write: WriteArguments,
 }
 
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Output {
+    /// File to write; `-` is standard output, for the flattened format
+    #[arg(value_name = "OUTPUT")]
+    file: Option<PathBuf>,
+    /// The same, with a name to it
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Output {
+    fn path(&self) -> &Path {
+        self.file.as_deref().or(self.output.as_deref()).unwrap_or(Path::new("-"))
+    }
+}
+
+fn dump_level(text: &str) -> Result<DumpLevel, String> {
+    let level = text.parse().ok().and_then(DumpLevel::new);
+    level.ok_or_else(|| "a dump level is a number from 0 to 31".to_owned())
+}
+
 const CONVERT_EXAMPLES: &str = "\
 Examples:
-  rcapture convert board-20261121T213000Z/journal -o vmcore
-  rcapture convert vmcore -o vmcore.elf --format elf
-  rcapture convert vmcore -o - --format flattened | ssh host 'cat > vmcore.flat'";
+  rcapture convert board-20261121T213000Z/journal vmcore
+  rcapture convert -d 31 vmcore small
+  rcapture convert --format elf vmcore vmcore.elf
+  rcapture convert vmcore - --format flattened | ssh host 'cat > vmcore.flat'";
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -257,22 +285,28 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
 
 fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {
     let options = arguments.write.options();
-    let is_stdout = arguments.output.as_os_str() == OsStr::new("-");
+    let output = arguments.output.path();
+    let is_stdout = output.as_os_str() == OsStr::new("-");
     if is_stdout && options.format != write::Format::Flattened {
         anyhow::bail!("write to standard output: only `--format flattened` can be written to a pipe");
     }
     let input = dump::open(&arguments.input)?;
+    let filtered = arguments.dump_level.map(|level| Filtered::new(&*input, level));
+    if let Some(filtered) = &filtered {
+        tell_what_is_not_known(filtered, &arguments.input);
+    }
+    let dump: &dyn Dump = filtered.as_ref().map_or(&*input, |filtered| filtered);
     let bar = WriteBar::new();
     let mut progress = |done, total| bar.show(done, total);
     let written = if is_stdout {
         let out = std::io::stdout().lock();
         let path = Path::new("standard output");
-        write::flattened(&*input, out, path, options.compression, &mut progress)?
+        write::flattened(dump, out, path, options.compression, &mut progress)?
     } else {
-        write::to_file(&*input, &arguments.output, options, &mut progress)?
+        write::to_file(dump, output, options, &mut progress)?
     };
     drop(bar);
-    if !input.facts().is_complete {
+    if !dump.facts().is_complete {
         eprintln!(
             "rcapture: {} is incomplete: {} pages are missing",
             arguments.input.display(),
@@ -281,4 +315,15 @@ fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INCOMPLETE));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the dump does not tell what its pages are, they are kept, whatever the level.
+fn tell_what_is_not_known(filtered: &Filtered<'_>, input: &Path) {
+    match filtered.census() {
+        Err(error) => eprintln!("rcapture: {}: {error}: all its pages are kept", input.display()),
+        Ok(Census { in_doubt: 0, .. }) => {}
+        Ok(Census { in_doubt, .. }) => {
+            eprintln!("rcapture: {}: {in_doubt} pages of unknown use are kept", input.display());
+        }
+    }
 }

@@ -6,10 +6,13 @@
 //! - **[`PageReader`]**: reads pages; one per thread, with a cache of its own.
 //!
 //! # Flow
-//! [`open`] looks at a file's first bytes ─▶ [`JournalDump`], [`KdumpDump`] or [`ElfDump`], each a [`Dump`].
+//! [`open`] looks at a file's first bytes ─▶ [`JournalDump`], [`KdumpDump`] or [`ElfDump`], each a [`Dump`];
+//! [`classify`] tells what its pages were used for ─▶ [`Filtered`], a [`Dump`] with less in it.
 
 mod assembly;
+mod classes;
 mod elf;
+mod filtered;
 mod flattened;
 mod journal;
 mod kdump;
@@ -19,7 +22,9 @@ mod own_note;
 mod recording;
 
 pub use assembly::Assembly;
+pub use classes::{Census, UnknownClasses, classify};
 pub use elf::ElfDump;
+pub use filtered::Filtered;
 pub use flattened::Flattened;
 pub use journal::JournalDump;
 pub(crate) use journal::Recovered;
@@ -28,7 +33,7 @@ pub use memory::DumpMemory;
 pub use open::{Kind, kind_of, open};
 pub(crate) use own_note::with_own_note;
 
-use ::memory::{MemoryMap, Pfn};
+use ::memory::{MemoryMap, Pfn, ReadFaultKind};
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::Machine;
 use vmcore::notes::{CORE_NAME, NT_PRSTATUS, Note, Notes, find_vmcoreinfo};
@@ -135,6 +140,21 @@ impl PageState {
     #[must_use]
     pub fn is_present(self) -> bool {
         matches!(self, Self::Data | Self::Filled(_))
+    }
+
+    /// Whether the page belongs into the dump, whether it is there or not. Those that the crashed kernel had given up or
+    /// given away do not, at any dump level.
+    #[must_use]
+    pub fn is_wanted(self) -> bool {
+        const GIVEN_UP: u8 = ReadFaultKind::HwPoison as u8;
+        const GIVEN_AWAY: u8 = ReadFaultKind::Offline as u8;
+        !matches!(self, Self::Excluded | Self::Hole(GIVEN_UP | GIVEN_AWAY))
+    }
+
+    /// Whether the page belongs into the dump, and is not there.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        self.is_wanted() && !self.is_present()
     }
 }
 

@@ -175,6 +175,8 @@ fn wrong_inputs_are_one_clear_line_and_wrong_usage_is_status_2() {
         (&["recv", "--serial", "/dev/null"], 1, "rcapture: set up serial port: /dev/null: "),
         (&["recv", "--stdin"], 1, "no rcapture session in 0 bytes"),
         (&["convert", text(&random), "-o", "-"], 1, "only `--format flattened`"),
+        (&["convert", "-d", "32", text(&random), text(&out)], 2, "a number from 0 to 31"),
+        (&["convert", text(&random)], 2, "required"),
         (&["recv"], 2, "required"),
         (&["recv", "--serial", "/dev/ttyS0,fast"], 2, "no speed"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
@@ -349,4 +351,17 @@ fn a_disk_too_small_for_the_vmcore_leaves_a_whole_journal_to_convert() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let dump = dump::open(&vmcore).unwrap();
     assert_eq!(pages_of(&*dump), memory.pages());
+}
+
+#[test]
+fn a_dump_level_that_cannot_be_obeyed_keeps_all_pages_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("line.raw");
+    let memory = Memory::new();
+    std::fs::write(&recording, memory.line()).unwrap();
+    let vmcore = directory.path().join("vmcore");
+    let output = run(&["convert", "-d", "31", text(&recording), text(&vmcore)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains(": all its pages are kept\n"), "{}", stderr(&output));
+    assert_eq!(pages_of(&*dump::open(&vmcore).unwrap()), memory.pages());
 }

@@ -51,15 +51,19 @@ impl<'a> DumpMemory<'a> {
         match last.state {
             PageState::Data => last.reader.read(pfn, &mut last.page).map_err(|_| ReadFaultKind::NotInDump)?,
             PageState::Filled(word) => fill(&mut last.page, word),
-            PageState::Hole(3) => return Err(ReadFaultKind::MachineCheck),
-            PageState::Hole(2) => return Err(ReadFaultKind::Access),
-            PageState::Hole(_) | PageState::Missing | PageState::Excluded => {
-                return Err(ReadFaultKind::NotInDump);
-            }
+            PageState::Hole(reason) => return Err(fault_kind(reason)),
+            PageState::Missing | PageState::Excluded => return Err(ReadFaultKind::NotInDump),
         }
         last.pfn = Some(pfn);
         Ok(())
     }
+}
+
+/// The reason of a hole.
+fn fault_kind(number: u8) -> ReadFaultKind {
+    use ReadFaultKind::{Access, HwPoison, MachineCheck, NotInDump, Offline};
+    let kinds = [Access, MachineCheck, HwPoison, Offline];
+    kinds.into_iter().find(|&kind| kind as u8 == number).unwrap_or(NotInDump)
 }
 
 impl PhysMemory for DumpMemory<'_> {

@@ -3,6 +3,7 @@
 //! Pages that the dump does not have lie in no PT_LOAD, so that reading them is an error instead of zeros. PT_LOADs of
 //! the crashed kernel that overlap (its image lies in RAM) share the bytes in the file.
 
+use memory::DumpLevel;
 use vmcore::elfcore::{INCOMPLETE, NewElfCore, data_offset};
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, Machine};
@@ -16,13 +17,16 @@ use crate::pipeline;
 /// Bytes read at once by a worker.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// Physical memory that the dump has without a gap, and where it goes.
+/// Zero pages, one behind the other, that a dump which leaves them out has no bytes for (p_filesz < p_memsz), as with
+/// makedumpfile. Fewer are zeros of the file, so that it does not fall to pieces: readers look at one PT_LOAD after the
+/// other.
+const MIN_ZERO_PAGES: u64 = 256;
+
+/// Physical memory that the dump has without a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     start: u64,
     end: u64,
-    /// From the start of the data.
-    offset: u64,
 }
 
 /// Writes `dump`, whose pages are `runs`.
@@ -36,40 +40,41 @@ pub(super) fn write(
     let unwritable = |what: String| Error::Unwritable { format: "an ELF core", what };
     let notes = with_own_note(facts).map_err(|error| unwritable(error.to_string()))?;
     let stretches = stretches(facts, runs);
-    let data_bytes = stretches.last().map_or(0, |last| last.offset + (last.end - last.start));
-    let mut loads = loads(&facts.segments, &stretches);
     let page_bytes = facts.page_bytes() as u64;
+    let leaves_zeros = facts.dump_level & DumpLevel::ZERO != 0;
+    let min_zero_bytes = if leaves_zeros { MIN_ZERO_PAGES * page_bytes } else { u64::MAX };
+    let max_loads = max_loads(&facts.segments, &stretches, min_zero_bytes);
+    // A stretch begins at the same place of a page in the file as in memory.
+    let max_data_bytes = stretches.iter().map(|stretch| stretch.end - stretch.start + 2 * page_bytes).sum();
     // 64 bytes for every header are enough in either class.
-    let head_bytes = (loads.len() as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
-    let class = class(facts, head_bytes.saturating_add(data_bytes));
-    let base = data_offset(class, loads.len(), notes.len()).next_multiple_of(page_bytes);
-    loads.iter_mut().for_each(|load| load.p_offset += base);
+    let head_bytes = (max_loads as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
+    let class = class(facts, head_bytes.saturating_add(max_data_bytes));
+    let base = data_offset(class, max_loads, notes.len()).next_multiple_of(page_bytes);
 
-    let lost = runs
-        .iter()
-        .filter(|run| matches!(run.state, PageState::Missing | PageState::Hole(_)))
-        .map(|run| run.pages)
-        .sum();
+    let lost = runs.iter().filter(|run| run.state.is_lost()).map(|run| run.pages).sum();
     let total = present_pages(runs);
     let mut done = 0;
+    let mut placed = Placed::new(base, page_bytes, min_zero_bytes);
     let new_reader = || {
         let mut reader = Reader { dump, pages: dump.reader(), page: vec![0; facts.page_bytes()] };
         move |piece: Stretch| reader.read(&piece).map(|bytes| (piece, bytes))
     };
     pipeline::in_order(pieces(&stretches), new_reader, |read: Result<(Stretch, Vec<u8>), Error>| {
         let (piece, bytes) = read?;
-        write_sparsely(base + piece.offset, &bytes, facts.page_bytes(), sink)?;
+        placed.put(piece.start, &bytes, sink)?;
         done += (bytes.len() as u64).div_ceil(page_bytes);
         progress(done.min(total), total);
         Ok(())
     })?;
+    let (placed, end) = placed.finish(sink)?;
 
+    let loads = loads(&facts.segments, &placed);
     let e_flags = if facts.is_complete && lost == 0 { 0 } else { INCOMPLETE };
     let head = NewElfCore { class, machine: facts.machine, e_flags, notes: &notes, loads: &loads }
         .encode()
         .map_err(|error| unwritable(error.to_string()))?;
     sink.write_at(0, &head)?;
-    sink.finish(base + data_bytes)?;
+    sink.finish(end)?;
     Ok(Written { pages: total, lost })
 }
 
@@ -83,11 +88,10 @@ fn class(facts: &Facts, file_bytes: u64) -> Class {
     if facts.machine == Machine::Arm && is_small { Class::ELF32 } else { Class::ELF64 }
 }
 
-/// The bytes of RAM in the pages that the dump has. Each lies in the file at the same place of a page as in memory.
+/// The bytes of RAM in the pages that the dump has.
 fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
     let page_bytes = facts.page_bytes() as u64;
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut next_offset = 0;
     let mut ranges = facts.map.ranges().iter().peekable();
     for run in runs.iter().filter(|run| run.state.is_present()) {
         let run_start = run.first.saturating_mul(page_bytes);
@@ -97,13 +101,7 @@ fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
             if start < end {
                 match stretches.last_mut() {
                     Some(last) if last.end == start => last.end = end,
-                    _ => {
-                        let offset = next_offset + (start % page_bytes);
-                        stretches.push(Stretch { start, end, offset });
-                    }
-                }
-                if let Some(last) = stretches.last() {
-                    next_offset = (last.offset + (last.end - last.start)).next_multiple_of(page_bytes);
+                    _ => stretches.push(Stretch { start, end }),
                 }
             }
             if range.end.0 > run_end {
@@ -115,8 +113,21 @@ fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
     stretches
 }
 
+/// PT_LOADs there can be at most: each stretch may end and begin again at so many zeros.
+fn max_loads(segments: &[LoadSegment], stretches: &[Stretch], min_zero_bytes: u64) -> usize {
+    let whole = stretches.iter().map(|&Stretch { start, end }| PlacedStretch {
+        start,
+        end,
+        offset: 0,
+        file_end: end,
+    });
+    let loads = loads(segments, &whole.collect::<Vec<_>>());
+    let cuts: u64 = loads.iter().map(|load| load.p_memsz / min_zero_bytes).sum();
+    loads.len().saturating_add(usize::try_from(cuts).unwrap_or(usize::MAX))
+}
+
 /// The PT_LOADs: each of the crashed kernel's, as far as the dump has its bytes.
-fn loads(segments: &[LoadSegment], stretches: &[Stretch]) -> Vec<LoadSegment> {
+fn loads(segments: &[LoadSegment], stretches: &[PlacedStretch]) -> Vec<LoadSegment> {
     let mut loads = Vec::new();
     for segment in segments {
         let segment_end = segment.p_paddr.saturating_add(segment.p_memsz);
@@ -134,8 +145,8 @@ fn loads(segments: &[LoadSegment], stretches: &[Stretch]) -> Vec<LoadSegment> {
             loads.push(LoadSegment {
                 p_vaddr,
                 p_paddr: start,
-                p_offset: stretch.offset + (start - stretch.start),
-                p_filesz: end - start,
+                p_offset: stretch.offset + (start.min(stretch.file_end) - stretch.start),
+                p_filesz: end.min(stretch.file_end).saturating_sub(start),
                 p_memsz: end - start,
             });
         }
@@ -151,7 +162,7 @@ fn pieces(stretches: &[Stretch]) -> impl Iterator<Item = Stretch> {
             // Cut where memory's addresses are round, so that no page is read twice.
             let cut = (rest.start / PIECE_BYTES + 1).saturating_mul(PIECE_BYTES).min(rest.end);
             let piece = Stretch { end: cut, ..rest };
-            rest = Stretch { start: cut, offset: rest.offset + (cut - rest.start), ..rest };
+            rest.start = cut;
             (piece.start < piece.end).then_some(piece)
         })
     })
@@ -185,23 +196,88 @@ impl Reader<'_> {
     }
 }
 
-/// Writes `bytes` but for pages of zeros, which become holes of the file.
-fn write_sparsely(offset: u64, bytes: &[u8], page_bytes: usize, sink: &mut dyn Sink) -> Result<(), Error> {
-    let is_zero = |page: &[u8]| page.iter().all(|&byte| byte == 0);
-    let mut pages = bytes.chunks(page_bytes).peekable();
-    let mut at = 0;
-    while let Some(first) = pages.next() {
-        let zero = is_zero(first);
-        let mut end = at + first.len();
-        while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
-            end += page.len();
-        }
-        if zero {
-            sink.zeros_at(offset + at as u64, (end - at) as u64)?;
-        } else {
-            sink.write_at(offset + at as u64, bytes.get(at..end).unwrap_or_default())?;
-        }
-        at = end;
+/// Physical memory, and where it is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PlacedStretch {
+    start: u64,
+    end: u64,
+    offset: u64,
+    /// From here on up to `end` memory is zero, and not in the file.
+    file_end: u64,
+}
+
+/// Puts memory into the file, in ascending order. Pages of zeros become holes: of the file, or between PT_LOADs.
+struct Placed {
+    stretches: Vec<PlacedStretch>,
+    /// Where the file ends.
+    end: u64,
+    page_bytes: u64,
+    min_zero_bytes: u64,
+}
+
+impl Placed {
+    fn new(base: u64, page_bytes: u64, min_zero_bytes: u64) -> Self {
+        Self { stretches: Vec::new(), end: base, page_bytes, min_zero_bytes }
     }
-    Ok(())
+
+    /// Puts the `bytes` of memory at `start`.
+    fn put(&mut self, start: u64, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+        let is_zero = |page: &[u8]| page.iter().all(|&byte| byte == 0);
+        let page_bytes = usize::try_from(self.page_bytes).unwrap_or(usize::MAX);
+        let mut pages = bytes.chunks(page_bytes).peekable();
+        let mut at = 0;
+        while let Some(first) = pages.next() {
+            let zero = is_zero(first);
+            let mut end = at + first.len();
+            while let Some(page) = pages.next_if(|page| is_zero(page) == zero) {
+                end += page.len();
+            }
+            let data = bytes.get(at..end).unwrap_or_default();
+            self.put_alike(start + at as u64, data, zero, sink)?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Puts memory that is all zeros, or has none worth a hole.
+    fn put_alike(&mut self, start: u64, data: &[u8], zero: bool, sink: &mut dyn Sink) -> Result<(), Error> {
+        let bytes = data.len() as u64;
+        let is_behind = self.stretches.last().is_some_and(|last| {
+            last.end == start && (zero || last.end - last.file_end < self.min_zero_bytes)
+        });
+        if !is_behind {
+            self.fill_zeros(sink)?;
+            let offset = self.end.next_multiple_of(self.page_bytes) + start % self.page_bytes;
+            self.stretches.push(PlacedStretch { start, end: start, offset, file_end: start });
+        }
+        if !zero {
+            self.fill_zeros(sink)?;
+        }
+        let Some(last) = self.stretches.last_mut() else { return Ok(()) };
+        last.end = start + bytes;
+        if !zero {
+            sink.write_at(last.offset + (start - last.start), data)?;
+            last.file_end = last.end;
+            self.end = last.offset + (last.end - last.start);
+        }
+        Ok(())
+    }
+
+    /// Gives the zeros at the end of the last stretch a place in the file, if they are few.
+    fn fill_zeros(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(last) = self.stretches.last_mut() else { return Ok(()) };
+        let zeros = last.end - last.file_end;
+        if zeros > 0 && zeros < self.min_zero_bytes {
+            sink.zeros_at(last.offset + (last.file_end - last.start), zeros)?;
+            last.file_end = last.end;
+            self.end = last.offset + (last.end - last.start);
+        }
+        Ok(())
+    }
+
+    /// All memory, and where the file ends.
+    fn finish(mut self, sink: &mut dyn Sink) -> Result<(Vec<PlacedStretch>, u64), Error> {
+        self.fill_zeros(sink)?;
+        Ok((self.stretches, self.end))
+    }
 }

@@ -37,9 +37,7 @@ pub(super) fn write(
         .map_err(|error| unwritable(error.to_string()))?;
 
     bitmap(runs, layout.first_bitmap_offset(), layout.bitmap_bytes(), sink, |_| true)?;
-    bitmap(runs, layout.second_bitmap_offset(), layout.bitmap_bytes(), sink, |state| {
-        state != PageState::Excluded
-    })?;
+    bitmap(runs, layout.second_bitmap_offset(), layout.bitmap_bytes(), sink, PageState::is_wanted)?;
     let (written, end) = pages(dump, runs, &layout, sink, compression, progress)?;
 
     let incomplete = !facts.is_complete || !written.is_whole();
@@ -143,7 +141,7 @@ fn pages(
     compression: Compression,
     progress: &mut Progress<'_>,
 ) -> Result<(Written, u64), Error> {
-    let kept: u64 = runs.iter().filter(|run| run.state != PageState::Excluded).map(|run| run.pages).sum();
+    let kept: u64 = runs.iter().filter(|run| run.state.is_wanted()).map(|run| run.pages).sum();
     let total = present_pages(runs);
     let data_offset =
         layout.descriptors_offset().saturating_add(kept.saturating_mul(PAGE_DESCRIPTOR_BYTES as u64));
@@ -222,8 +220,8 @@ impl<'a> Packer<'a> {
         let mut packed = Packed { stored: Vec::new(), data: Vec::new() };
         for run in batch {
             match run.state {
-                PageState::Excluded => {}
-                PageState::Hole(_) | PageState::Missing => packed.stored.push(Stored::Lost(run.pages)),
+                state if state.is_lost() => packed.stored.push(Stored::Lost(run.pages)),
+                PageState::Excluded | PageState::Hole(_) | PageState::Missing => {}
                 PageState::Filled(0) => packed.stored.push(Stored::Zero(run.pages)),
                 // Stored once, for all of them.
                 PageState::Filled(word) => {
