@@ -38,6 +38,8 @@ if [ "$LAB_REPORT" = 1 ]; then
     gzip -1 </proc/kpageflags >/dev/ttyS1
 fi
 echo "LAB: crashing"
+# The terminal sends in its own time, and a crash would not wait for it: stty does.
+stty -echo
 eval "$LAB_CRASH"
 # A crash from outside (an NMI) is still to come.
 while :; do sleep 1000; done

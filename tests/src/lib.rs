@@ -14,10 +14,12 @@
 
 mod compare;
 pub mod drgn;
+mod snapshot;
 mod spec;
 
 pub use compare::{Comparison, compare};
-pub use spec::{Crashed, Received, Spec, rcapture};
+pub use snapshot::Snapshot;
+pub use spec::{Crashed, Received, Receiver, Spec, rcapture};
 
 use std::time::Duration;
 
@@ -33,8 +35,12 @@ pub const CRASH: Duration = Duration::from_secs(300);
 /// How the capture kernel's banner begins.
 pub const BANNER: &str = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
 
-/// Whether the long way was asked for: every combination of machines instead of one for each pair of properties.
+/// Whether the test that asks is for `--full` only, and that was not given; then it is said.
 #[must_use]
-pub fn is_full() -> bool {
-    std::env::var("RCAPTURE_TEST_FULL").is_ok_and(|value| value == "1")
+pub fn is_left_to_full() -> bool {
+    let is_full = std::env::var("RCAPTURE_TEST_FULL").is_ok_and(|value| value == "1");
+    if !is_full {
+        println!("outcome: not run: only with --full");
+    }
+    !is_full
 }

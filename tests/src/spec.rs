@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcapture_qemu::{Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Suite, Truth};
@@ -54,7 +55,7 @@ impl Spec {
     }
 
     /// The machine, not yet started.
-    fn machine(&self, line: &Line) -> MachineBuilder {
+    pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
         let lab = Lab::open().unwrap();
         Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
             .cpu(self.cpu)
@@ -101,7 +102,7 @@ impl Spec {
         let (line, mut machine) = self.start();
         machine.wait_for_line_text(BANNER, BOOT).unwrap();
         machine.stop().unwrap();
-        let truth = machine.dump_truth(&directory.path().join("truth")).unwrap();
+        let truth = Arc::new(machine.dump_truth(&directory.path().join("truth")).unwrap());
         Crashed { directory, line, machine, truth }
     }
 }
@@ -131,7 +132,7 @@ pub struct Crashed {
     /// The machine.
     pub machine: Machine,
     /// Its memory.
-    pub truth: Truth,
+    pub truth: Arc<Truth>,
 }
 
 /// What `rcapture recv` made.
@@ -161,6 +162,16 @@ impl Crashed {
         command.arg("recv").arg("--unix").arg(self.line.host_socket()).arg("-o").arg(&output).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
         Receiver { child: command.spawn().unwrap(), output, errors }
+    }
+
+    /// [`start_receiver`](Self::start_receiver), and it hears everything that is sent from now on.
+    #[must_use]
+    pub fn start_listening(&self) -> Receiver {
+        // It makes this file once it has the line.
+        let recording = self.path("recording");
+        let receiver = self.start_receiver(&["--record", &recording.to_string_lossy()]);
+        receiver.wait_until("it listens", BOOT, |_| recording.exists());
+        receiver
     }
 
     /// Lets the machine go on, and receives its dump to the end.
@@ -208,9 +219,13 @@ impl Receiver {
 
     /// Waits until the journal has so many bytes.
     pub fn wait_for_journal(&self, bytes: u64, deadline: Duration) {
+        self.wait_until(&format!("it has {bytes} bytes"), deadline, |this| this.journal_bytes() >= bytes);
+    }
+
+    fn wait_until(&self, what: &str, deadline: Duration, is_so: impl Fn(&Self) -> bool) {
         let start = Instant::now();
-        while self.journal_bytes() < bytes {
-            assert!(start.elapsed() < deadline, "no {bytes} bytes in {deadline:?}: {}", self.said());
+        while !is_so(self) {
+            assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}: {}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

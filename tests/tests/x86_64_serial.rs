@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use end_to_end::{CRASH, DUMP, Spec, compare, drgn, rcapture};
+use end_to_end::{CRASH, DUMP, Spec, compare, drgn, is_left_to_full, rcapture};
 use rcapture_qemu::crash::normalised_log;
 use rcapture_qemu::{Lab, Loader, Suite, Truth};
 
@@ -74,8 +74,7 @@ fn kexec_file_load_5_levels_6_gib_4_cpus_linux_6_12() {
 #[test]
 #[ignore = "needs QEMU: cargo xtask test --full"]
 fn the_other_machines() {
-    if !end_to_end::is_full() {
-        println!("outcome: not run: only with --full");
+    if is_left_to_full() {
         return;
     }
     for suite in [Suite::Bookworm, Suite::Trixie] {

@@ -34,7 +34,7 @@ const FULL: &str = "RCAPTURE_TEST_FULL";
 /// Which tests to run.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
-    /// Also crash the kernels that take longer: every suite the lab knows
+    /// Also what takes longer: every kernel the lab knows, every trial of the line
     #[arg(long, conflicts_with = "no_qemu")]
     full: bool,
     /// Only the tests that need no machine; the others are counted as skipped

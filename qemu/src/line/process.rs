@@ -18,6 +18,9 @@ use crate::process::{end, spawn};
 
 /// The line's process answers in milliseconds; more than this is a lost process.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+/// QEMU writes byte by byte. A socket holds 278 of them, as becomes a line with a rate, but each is a wake-up, and more
+/// than 70 KB/s do not get through it; a pipe is several times faster, and holds 64 KiB.
+const SOCKET_BAUD: u32 = 500_000;
 /// Names the program that simulates the line, should it not be beside the running one.
 const PROGRAM_VARIABLE: &str = "RCAPTURE_QEMU";
 
@@ -46,7 +49,7 @@ pub struct Line {
 
 impl Line {
     /// Starts a line, and returns when both its ends can be connected to. An end that is not named in
-    /// `options` is a unix socket of the line's own (the target's, at full speed: a pair of pipes).
+    /// `options` is a unix socket of the line's own (the target's on a fast line: a pair of pipes).
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if the program `rcapture-qemu` is neither named by `$RCAPTURE_QEMU` nor beside
@@ -55,11 +58,9 @@ impl Line {
         let directory = tempfile::Builder::new().prefix("rcapture-line-").tempdir();
         let directory = directory.on("make a directory in", env::temp_dir())?;
         let own = |name| directory.path().join(name);
-        // QEMU writes byte by byte. A socket makes each a wake-up, but holds 278 bytes, as becomes a line with
-        // a rate; a pipe is several times faster, and holds 64 KiB.
         let own_target = || match options.baud {
-            Some(_) => Endpoint::UnixListen(own("target")),
-            None => Endpoint::Fifo(own("target")),
+            Some(..=SOCKET_BAUD) => Endpoint::UnixListen(own("target")),
+            _ => Endpoint::Fifo(own("target")),
         };
         let target = options.target.clone().unwrap_or_else(own_target);
         let host = options.host.clone().unwrap_or_else(|| Endpoint::UnixListen(own("host")));
