@@ -14,6 +14,7 @@
 
 mod compare;
 pub mod drgn;
+pub mod replay;
 mod snapshot;
 mod spec;
 

@@ -206,6 +206,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 Pass::Log => self.log()?,
                 Pass::CpuStacks => self.cpu_stacks()?,
                 Pass::Count => self.count()?,
+                Pass::Constants => self.constants(Pfn(position))?,
                 Pass::PerCpu => self.per_cpu(position)?,
                 Pass::PageTables => self.page_tables(position)?,
                 Pass::Tasks => self.tasks(Pfn(position))?,

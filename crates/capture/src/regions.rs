@@ -13,7 +13,9 @@ const MAX_RUNS: usize = 512;
 pub(crate) enum Region {
     /// The image's .data and .bss.
     Data,
-    /// The image's text and read-only data.
+    /// The image's read-only data.
+    ReadOnly,
+    /// The image's text.
     Text,
     /// The array of struct page.
     MemMap,

@@ -34,7 +34,8 @@ pub use map::{
     Extent, MAX_MAP_FAULTS, MAX_RANGES, MapFault, MemoryMap, PHYS_ADDR_END, PagePart, Pages, RamRange,
 };
 pub use memmap::{
-    Classifier, ImageRun, KernelImage, MemMap, MemMapError, PageClass, PageCounts, SlabCaches, Span,
+    Classifier, ImagePart, ImageRun, KernelImage, MemMap, MemMapError, PageClass, PageCounts, SlabCaches,
+    Span,
 };
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
 pub use virt::{KernelSpace, Mappings, VirtFault, VirtMemory};

@@ -28,7 +28,7 @@ use vmcore::vmcoreinfo::VmcoreInfo;
 use crate::{KernelSpace, Pfn, PhysMemory, VirtFault, VirtMemory};
 use array::PageArray;
 pub use classifier::Classifier;
-pub use image::{ImageRun, KernelImage};
+pub use image::{ImagePart, ImageRun, KernelImage};
 use layout::PageLayout;
 pub use slab::SlabCaches;
 

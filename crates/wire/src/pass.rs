@@ -17,34 +17,37 @@ pub enum Pass {
     Count = 4,
     /// The kernel's writable data: .data, .bss. The position is a page frame, as in all late passes.
     Data = 5,
+    /// Read-only data of the kernel that it wrote when it booted, and its name. The position is a page frame.
+    Constants = 6,
     /// Memory around each CPU's crash notes: its per-CPU data. The position is a CPU's number among the notes.
-    PerCpu = 6,
+    PerCpu = 7,
     /// The kernel's page tables. The position is a virtual page number.
-    PageTables = 7,
+    PageTables = 8,
     /// Slab pages of tasks, and of what one needs to list them. The position is a page frame.
-    Tasks = 8,
+    Tasks = 9,
     /// What vmalloc maps as stacks of tasks. The position is a virtual page number.
-    Stacks = 9,
+    Stacks = 10,
     /// All other slab pages.
-    Slab = 10,
+    Slab = 11,
     /// Other pages of the kernel.
-    Kernel = 11,
+    Kernel = 12,
     /// Text, read-only data and the memmap: a vmlinux has most of it.
-    Image = 12,
+    Image = 13,
     /// Whatever else the dump level keeps, and holes for what must not be read.
-    Rest = 13,
+    Rest = 14,
     /// [`Pass::Meta`], [`Pass::Log`] and [`Pass::CpuStacks`] once more, if nobody answers.
-    Again = 14,
+    Again = 15,
 }
 
 impl Pass {
     /// All passes, in their order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Log,
         Self::CpuStacks,
         Self::Count,
         Self::Data,
+        Self::Constants,
         Self::PerCpu,
         Self::PageTables,
         Self::Tasks,
@@ -77,6 +80,7 @@ impl Pass {
             Self::CpuStacks => "stacks of the CPUs",
             Self::Count => "totals",
             Self::Data => "kernel data",
+            Self::Constants => "kernel constants",
             Self::PerCpu => "per-CPU data",
             Self::PageTables => "page tables",
             Self::Tasks => "tasks",
@@ -97,11 +101,11 @@ mod tests {
     #[test]
     fn passes_are_numbered_in_their_order_from_one() {
         let numbers = Pass::ALL.map(Pass::number);
-        assert!(numbers.into_iter().eq(1..=14));
+        assert!(numbers.into_iter().eq(1..=15));
         assert!(
             numbers.into_iter().all(|number| Pass::from_number(number).map(Pass::number) == Some(number))
         );
         assert_eq!(Pass::from_number(0), None);
-        assert_eq!(Pass::from_number(15), None);
+        assert_eq!(Pass::from_number(16), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use memory::{PageClass, Pfn, PhysAddr, PhysMemory, VirtAddr};
+use memory::{ImagePart, PageClass, Pfn, PhysAddr, PhysMemory, VirtAddr, VirtMemory as _};
 use vmcore::elfcorehdr::Machine;
 use vmcore::notes::{NT_PRSTATUS, Notes, find_vmcoreinfo};
 use vmcore::prstatus::PrStatus;
@@ -17,6 +17,9 @@ use crate::{Clock, Link};
 /// Around its crash notes a CPU has its other per-CPU data: the kernel allocates these in units of at most so many bytes,
 /// aligned to that (`PMD_SIZE`, arch/x86/kernel/setup_percpu.c).
 const PER_CPU_BYTES: u64 = 2 << 20;
+
+/// Pages of text sent for one stack at most.
+const MAX_CODE_PAGES: usize = 64;
 
 impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     /// [`Pass::CpuStacks`].
@@ -34,6 +37,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 for range in [above, below] {
                     self.early_range(Pass::CpuStacks, cpu, VirtAddr(range.start), VirtAddr(range.end))?;
                 }
+                self.code_of_stack(cpu, VirtAddr(status.sp), stack_bytes - (status.sp - stack.0))?;
             }
         }
         self.out.close_block()
@@ -62,6 +66,24 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             }
         }
         self.out.close_block()
+    }
+
+    /// Sends the text that a stack's `bytes` from `sp` on return to: unwinders look at it.
+    fn code_of_stack(&mut self, cpu: u64, sp: VirtAddr, bytes: u64) -> Result<(), Interrupt> {
+        let (Some(kernel), Some(image)) = (self.kernel, self.image) else { return Ok(()) };
+        let here = Cursor { pass: Pass::CpuStacks.number(), position: cpu };
+        let mut left = MAX_CODE_PAGES;
+        for offset in (0..bytes).step_by(kernel.long_bytes()) {
+            let address = sp.checked_add(offset).and_then(|at| kernel.read_pointer(at).ok());
+            let place = address.and_then(|address| kernel.mapping(address).ok()?.place_of(address));
+            let Some((pa, _)) = place else { continue };
+            let pfn = pa.pfn(self.crash.page_shift());
+            if left > 0 && image.part_of(pfn) == Some(ImagePart::Text) && !self.early.contains(pfn) {
+                self.early_page(Pass::CpuStacks, pfn, here, |_| true)?;
+                left -= 1;
+            }
+        }
+        Ok(())
     }
 
     /// Sends the pages that virtual memory from `start` up to `end` is mapped to.

@@ -1,6 +1,6 @@
 //! The late passes: predicates on a page. Each page of RAM belongs to exactly one of them.
 
-use memory::{KernelImage, PageClass, PageCounts, Pfn, PhysMemory, ReadFaultKind, Span};
+use memory::{ImagePart, KernelImage, PageClass, PageCounts, Pfn, PhysMemory, ReadFaultKind, Span};
 use wire::{Cursor, Pass};
 
 use crate::dump::Dump;
@@ -14,7 +14,11 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         self.counts = PageCounts::default();
         self.regions.clear();
         for run in self.image.iter().flat_map(KernelImage::runs) {
-            let region = if run.is_data { Region::Data } else { Region::Text };
+            let region = match run.part {
+                ImagePart::Data => Region::Data,
+                ImagePart::ReadOnly => Region::ReadOnly,
+                ImagePart::Text => Region::Text,
+            };
             self.regions.add(run.first, run.end, region);
         }
         let mut at = Pfn(0);
@@ -39,7 +43,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             // Without a look at the memmap, which takes most of the time.
             let is_elsewhere = match pass {
                 Pass::Data => region != Region::Data,
-                Pass::Image => !matches!(region, Region::Text | Region::MemMap),
+                Pass::Image => !matches!(region, Region::ReadOnly | Region::Text | Region::MemMap),
                 _ => false,
             };
             if is_elsewhere {
@@ -97,7 +101,7 @@ fn pass_of(class: PageClass, region: Region) -> Pass {
     match (class, region) {
         (PageClass::Slab, _) => Pass::Slab,
         (PageClass::Kernel, Region::Data) => Pass::Data,
-        (PageClass::Kernel, Region::Text | Region::MemMap) => Pass::Image,
+        (PageClass::Kernel, Region::ReadOnly | Region::Text | Region::MemMap) => Pass::Image,
         (PageClass::Kernel, Region::Other) => Pass::Kernel,
         _ => Pass::Rest,
     }

@@ -34,9 +34,21 @@ pub struct ImageRun {
     pub first: Pfn,
     /// One past the last frame.
     pub end: Pfn,
-    /// Whether the kernel may write but not execute them: .data, .bss, and between them what was needed at boot only, and
-    /// then given to the page allocator. Otherwise they are text or read-only data.
-    pub is_data: bool,
+    /// What they hold.
+    pub part: ImagePart,
+}
+
+/// What a part of the kernel image holds, told from what its page tables allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImagePart {
+    /// The kernel may write but not execute it: .data, .bss, and between them what was needed at boot only, and then given
+    /// to the page allocator.
+    Data,
+    /// It may neither write nor execute it: constants, and what became constant at the end of boot.
+    ReadOnly,
+    /// It may execute it.
+    #[default]
+    Text,
 }
 
 impl ImageRun {
@@ -47,7 +59,10 @@ impl ImageRun {
     /// Whether it is a short piece between two of data.
     fn is_in_data(&self, before: &Self, behind: &Self) -> bool {
         let is_short = self.end.0.saturating_sub(self.first.0) < MIN_TEXT_PAGES;
-        is_short && before.is_data && behind.is_data && self.is_followed_by(behind)
+        is_short
+            && before.part == ImagePart::Data
+            && behind.part == ImagePart::Data
+            && self.is_followed_by(behind)
     }
 }
 
@@ -63,10 +78,14 @@ impl KernelImage {
         for mapping in kernel.mappings(range.start, range.end).take(MAX_STEPS).flatten() {
             let first = mapping.pa.pfn(page_shift);
             let end = Pfn(first.0.saturating_add(mapping.bytes >> page_shift));
-            let is_data = mapping.is_writable && !mapping.is_executable;
-            let run = ImageRun { first, end, is_data };
+            let part = match (mapping.is_executable, mapping.is_writable) {
+                (true, _) => ImagePart::Text,
+                (false, true) => ImagePart::Data,
+                (false, false) => ImagePart::ReadOnly,
+            };
+            let run = ImageRun { first, end, part };
             match image.runs.get_mut(..used).unwrap_or_default() {
-                [.., last] if last.is_followed_by(&run) && last.is_data == is_data => last.end = end,
+                [.., last] if last.is_followed_by(&run) && last.part == part => last.end = end,
                 [.., data, gap] if data.is_followed_by(gap) && gap.is_in_data(data, &run) => {
                     data.end = end;
                     *gap = ImageRun::default();
@@ -87,10 +106,16 @@ impl KernelImage {
         self.runs.iter().filter(|run| run.first < run.end)
     }
 
+    /// What the image has at `pfn`; `None` if it is not the image's.
+    #[must_use]
+    pub fn part_of(&self, pfn: Pfn) -> Option<ImagePart> {
+        self.runs().find(|run| run.first <= pfn && pfn < run.end).map(|run| run.part)
+    }
+
     /// Whether any of the `pages` from `first` on is data of the image.
     pub(super) fn has_data_in(&self, first: Pfn, pages: u64) -> bool {
         let end = first.0.saturating_add(pages);
-        self.runs().any(|run| run.is_data && run.first.0 < end && first < run.end)
+        self.runs().any(|run| run.part == ImagePart::Data && run.first.0 < end && first < run.end)
     }
 }
 

@@ -94,5 +94,6 @@ impl SlabCaches {
 /// A pointer into the kernel's half of a 64-bit address space.
 fn pointer_at(bytes: &[u8], offset: usize) -> Option<u64> {
     let word = bytes.get(offset..)?.first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*word)).filter(|pointer| pointer >> 47 == 0x1_ffff)
+    // The upper half of what five levels of page tables translate, which that of four lies in.
+    Some(u64::from_le_bytes(*word)).filter(|pointer| pointer >> 56 == 0xff)
 }
