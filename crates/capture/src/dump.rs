@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use core::time::Duration;
 
-use codec::{Encoder, Filter, OutputFull};
+use codec::{Encoder, OutputFull};
 use memory::{
     Classifier, CrashedMemory, DumpLevel, KernelImage, KernelSpace, MemMap, PageCounts, Pfn, PhysMemory,
 };
@@ -99,6 +99,7 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
         kernel,
         image: memmap.map(|memmap| *memmap.image()),
         classifier: Classifier::new(memmap.zip(kernel), options.level),
+        struct_page_bytes: info.size("page").and_then(|bytes| u8::try_from(bytes).ok()),
         level: options.level,
         regions: Regions::new(),
         early: EarlyFrames::new(),
@@ -155,6 +156,8 @@ pub(crate) struct Dump<'a, M: PhysMemory, L, C> {
     /// The kernel image; `None`: it is not known.
     pub(crate) image: Option<KernelImage>,
     pub(crate) classifier: Classifier<CrashedMemory<'a, &'a M>>,
+    /// Bytes of a struct page.
+    pub(crate) struct_page_bytes: Option<u8>,
     pub(crate) level: DumpLevel,
     pub(crate) regions: Regions,
     pub(crate) early: EarlyFrames,
@@ -206,12 +209,13 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 Pass::Log => self.log()?,
                 Pass::CpuStacks => self.cpu_stacks()?,
                 Pass::Count => self.count()?,
+                Pass::Data => self.data(Pfn(position))?,
                 Pass::Constants => self.constants(Pfn(position))?,
                 Pass::PerCpu => self.per_cpu(position)?,
                 Pass::PageTables => self.page_tables(position)?,
                 Pass::Tasks => self.tasks(Pfn(position))?,
                 Pass::Stacks => self.stacks(position)?,
-                Pass::Data | Pass::Slab | Pass::Kernel | Pass::Image | Pass::Rest => {
+                Pass::Slab | Pass::Kernel | Pass::Image | Pass::Rest => {
                     self.late(pass, Pfn(position))?;
                 }
                 Pass::Again => {}
@@ -221,7 +225,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     }
 
     fn begin(&mut self, pass: Pass, position: u64) -> Result<(), Interrupt> {
-        self.out.begin_pass(Cursor { pass: pass.number(), position }, Filter::None)
+        self.out.begin_pass(Cursor { pass: pass.number(), position })
     }
 
     /// Looks after the line, and tells a person at the console now and then how far the dump is.

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use memory::Pfn;
 
-/// Places for frames: a power of two (64 KiB of memory).
-const PLACES: usize = 16 * 1024;
+/// Places for frames: a power of two (128 KiB of memory).
+const PLACES: usize = 32 * 1024;
 /// Frames remembered; of more each comes twice, which costs time and nothing else.
 const MAX_FRAMES: usize = PLACES / 2;
 /// Marks a place without a frame.
@@ -78,8 +78,8 @@ mod tests {
     #[test]
     fn a_full_set_forgets_nothing_and_takes_no_more() {
         let mut early = EarlyFrames::new();
-        (0..20_000).for_each(|frame| early.insert(Pfn(frame * 7)));
-        let held: BTreeSet<_> = (0..20_000).filter(|frame| early.contains(Pfn(frame * 7))).collect();
+        (0..40_000).for_each(|frame| early.insert(Pfn(frame * 7)));
+        let held: BTreeSet<_> = (0..40_000).filter(|frame| early.contains(Pfn(frame * 7))).collect();
         assert!(held.into_iter().eq(0..MAX_FRAMES as u64));
         early.clear();
         assert!(!early.contains(Pfn(0)));

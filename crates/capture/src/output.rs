@@ -69,11 +69,20 @@ impl<'a, L: Link, C: Clock> Output<'a, L, C> {
         self.builder.totals
     }
 
-    /// Begins a pass, at `cursor`, whose pages suit `filter`.
-    pub(crate) fn begin_pass(&mut self, cursor: Cursor, filter: Filter) -> Result<(), Interrupt> {
+    /// Begins a pass, at `cursor`.
+    pub(crate) fn begin_pass(&mut self, cursor: Cursor) -> Result<(), Interrupt> {
+        self.use_filter(Filter::None)?;
         self.close_block()?;
         self.cursor = cursor;
-        self.filter = filter;
+        Ok(())
+    }
+
+    /// Says what suits the pages that follow.
+    pub(crate) fn use_filter(&mut self, filter: Filter) -> Result<(), Interrupt> {
+        if filter != self.filter {
+            self.close_block()?;
+            self.filter = filter;
+        }
         Ok(())
     }
 

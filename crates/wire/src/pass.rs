@@ -15,7 +15,7 @@ pub enum Pass {
     CpuStacks = 3,
     /// What there is: pages by class. The position is 0.
     Count = 4,
-    /// The kernel's writable data: .data, .bss. The position is a page frame, as in all late passes.
+    /// The kernel's writable data: .data, .bss, but for tables for its unwinder. The position is a page frame.
     Data = 5,
     /// Read-only data of the kernel that it wrote when it booted, and its name. The position is a page frame.
     Constants = 6,
@@ -27,11 +27,11 @@ pub enum Pass {
     Tasks = 9,
     /// What vmalloc maps as stacks of tasks. The position is a virtual page number.
     Stacks = 10,
-    /// All other slab pages.
+    /// All other slab pages. The position is a page frame, as in all late passes.
     Slab = 11,
     /// Other pages of the kernel.
     Kernel = 12,
-    /// Text, read-only data and the memmap: a vmlinux has most of it.
+    /// The rest of the kernel image, text and read-only data above all, and the memmap: a vmlinux has most of it.
     Image = 13,
     /// Whatever else the dump level keeps, and holes for what must not be read.
     Rest = 14,

@@ -1,5 +1,6 @@
 //! The late passes: predicates on a page. Each page of RAM belongs to exactly one of them.
 
+use codec::Filter;
 use memory::{ImagePart, KernelImage, PageClass, PageCounts, Pfn, PhysMemory, ReadFaultKind, Span};
 use wire::{Cursor, Pass};
 
@@ -42,8 +43,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             let (region, end) = self.regions.at(first);
             // Without a look at the memmap, which takes most of the time.
             let is_elsewhere = match pass {
-                Pass::Data => region != Region::Data,
-                Pass::Image => !matches!(region, Region::ReadOnly | Region::Text | Region::MemMap),
+                Pass::Image => region == Region::Other,
                 _ => false,
             };
             if is_elsewhere {
@@ -53,6 +53,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             }
             let span = self.classifier.span(first, end);
             if pass_of(span.class, region) == pass {
+                self.out.use_filter(filter_for(region, self.struct_page_bytes))?;
                 self.late_span(pass, &span)?;
             }
             at = span.end();
@@ -96,13 +97,20 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     }
 }
 
+/// What suits the pages of a region: the memmap is an array, whose neighbours are much alike.
+fn filter_for(region: Region, struct_page_bytes: Option<u8>) -> Filter {
+    match (region, struct_page_bytes) {
+        (Region::MemMap, Some(bytes)) => Filter::Delta(bytes),
+        _ => Filter::None,
+    }
+}
+
 /// The pass that sends a page.
 fn pass_of(class: PageClass, region: Region) -> Pass {
     match (class, region) {
         (PageClass::Slab, _) => Pass::Slab,
-        (PageClass::Kernel, Region::Data) => Pass::Data,
-        (PageClass::Kernel, Region::ReadOnly | Region::Text | Region::MemMap) => Pass::Image,
         (PageClass::Kernel, Region::Other) => Pass::Kernel,
+        (PageClass::Kernel, _) => Pass::Image,
         _ => Pass::Rest,
     }
 }

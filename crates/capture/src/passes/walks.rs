@@ -1,23 +1,13 @@
 //! Early passes that walk the kernel's page tables or its slabs: page tables, stacks, tasks.
 
-use alloc::vec;
-use core::ops::Range;
-
 use memory::paging::WalkError;
-use memory::{ImagePart, PageClass, Pfn, PhysAddr, PhysMemory, SlabCaches, VirtAddr};
+use memory::{PageClass, Pfn, PhysAddr, PhysMemory, SlabCaches, VirtAddr};
 use wire::{Cursor, Pass};
 
 use super::early::stack_bytes;
 use crate::dump::Dump;
 use crate::pump::Interrupt;
 use crate::{Clock, Link};
-
-/// How `linux_banner` begins.
-const BANNER: &[u8] = b"Linux version ";
-
-/// Constants of the boot lie so near each other: `__per_cpu_offset` has 16 pages, of which most are of CPUs that are not
-/// there.
-const NEAR_PAGES: u64 = 32;
 
 /// Levels of page tables at most.
 const MAX_LEVELS: usize = 5;
@@ -33,41 +23,6 @@ const MIN_STEPS: u64 = 1 << 16;
 const TASK_CACHES: &[&[u8]] = &[b"task_struct", b"pid", b"radix_tree_node", b"mm_struct", b"signal_cache"];
 
 impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
-    /// [`Pass::Constants`] from frame `first` on. What the linker made constant has no address of the direct map in it; what
-    /// the kernel found out at boot (`__ro_after_init`: where its memory is mapped, for one) has. It lies together.
-    pub(crate) fn constants(&mut self, first: Pfn) -> Result<(), Interrupt> {
-        let Some(image) = self.image else { return Ok(()) };
-        let direct_map = self.direct_map();
-        let page_shift = self.crash.page_shift();
-        let mut page = vec![0; 1 << page_shift];
-        for run in image.runs().filter(|run| run.part == ImagePart::ReadOnly && run.end > first) {
-            // Frames from here on have not been sent, but would be if there is another address near by.
-            let mut pending = run.first.max(first).0;
-            let mut last_address = None;
-            for pfn in pending..run.end.0 {
-                let pa = Pfn(pfn).start(page_shift);
-                let is_read = pa.is_some_and(|pa| self.memory.read(pa, &mut page).is_ok());
-                if is_read && has_address_in(&page, direct_map) {
-                    let is_near = last_address.is_some_and(|last| pfn - last <= NEAR_PAGES);
-                    self.constant_pages(if is_near { pending } else { pfn }..pfn + 1)?;
-                    (last_address, pending) = (Some(pfn), pfn + 1);
-                } else if is_read && has_banner(&page) {
-                    self.constant_pages(pfn..pfn + 1)?;
-                }
-                self.poll(Pass::Constants)?;
-            }
-        }
-        self.out.close_block()
-    }
-
-    fn constant_pages(&mut self, frames: Range<u64>) -> Result<(), Interrupt> {
-        for pfn in frames {
-            let here = Cursor { pass: Pass::Constants.number(), position: pfn };
-            self.early_page(Pass::Constants, Pfn(pfn), here, |_| true)?;
-        }
-        Ok(())
-    }
-
     /// [`Pass::PageTables`] from virtual page `first` on.
     pub(crate) fn page_tables(&mut self, first: u64) -> Result<(), Interrupt> {
         let Some(kernel) = self.kernel else { return Ok(()) };
@@ -158,7 +113,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     }
 
     /// Where the kernel has all RAM mapped in one piece, as the elfcorehdr tells: no stack of vmalloc's is there.
-    fn direct_map(&self) -> Option<(VirtAddr, VirtAddr)> {
+    pub(super) fn direct_map(&self) -> Option<(VirtAddr, VirtAddr)> {
         let half = self.kernel?.tables().kernel_half();
         let is_plausible = |start: u64| VirtAddr(start) >= half && start.is_multiple_of(1 << 30);
         let starts = self.crash.core.loads.iter().map(|load| load.p_vaddr.wrapping_sub(load.p_paddr));
@@ -166,17 +121,6 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         let bytes = self.crash.map.ranges().last()?.end.0;
         Some((VirtAddr(start), VirtAddr(start.checked_add(bytes)?)))
     }
-}
-
-/// Whether a page has the kernel's name (`linux_banner`, init/version.c), by which tools see that a vmlinux is its own.
-fn has_banner(page: &[u8]) -> bool {
-    page.windows(BANNER.len()).any(|bytes| bytes == BANNER)
-}
-
-fn has_address_in(page: &[u8], range: Option<(VirtAddr, VirtAddr)>) -> bool {
-    let Some((start, end)) = range else { return false };
-    let words = page.as_chunks::<8>().0.iter().map(|word| VirtAddr(u64::from_le_bytes(*word)));
-    words.into_iter().any(|word| word >= start && word < end)
 }
 
 /// Pages that are mapped one behind the other.
