@@ -1,10 +1,7 @@
 //! What the guest says of its pages right before it crashes, on its second serial port.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::fs;
 use std::path::Path;
-
-use flate2::bufread::GzDecoder;
 
 use crate::outcome::{Error, IoContext, Result};
 
@@ -74,15 +71,19 @@ impl Report {
     /// # Errors
     /// [`Error::Malformed`] if it is not whole.
     pub fn read(path: &Path) -> Result<Self> {
-        let malformed =
-            |error: std::io::Error| Error::malformed(path, format!("not a whole report: {error}"));
-        let mut file = BufReader::new(File::open(path).on("open", path)?);
-        let mut text = String::new();
-        GzDecoder::new(&mut file).read_to_string(&mut text).map_err(malformed)?;
-        let mut words = Vec::new();
-        GzDecoder::new(&mut file).read_to_end(&mut words).map_err(malformed)?;
-        let flags = words.as_chunks::<WORD_BYTES>().0.iter().map(|word| PageFlags(u64::from_le_bytes(*word)));
-        Ok(Self { text, flags: flags.collect() })
+        let bytes = fs::read(path).on("read", path)?;
+        let malformed = |what: &str| Error::malformed(path, format!("not a whole report: {what}"));
+        let end =
+            bytes.iter().position(|&byte| byte == 0).ok_or_else(|| malformed("nothing behind its text"))?;
+        let (text, words) = bytes.split_at(end);
+        let (words, rest) = words.get(1..).unwrap_or_default().as_chunks::<WORD_BYTES>();
+        if words.is_empty() || !rest.is_empty() {
+            return Err(malformed("its last word is cut"));
+        }
+        Ok(Self {
+            text: String::from_utf8_lossy(text).into_owned(),
+            flags: words.iter().map(|word| PageFlags(u64::from_le_bytes(*word))).collect(),
+        })
     }
 
     /// The flags of page `pfn`; of one that the machine does not have: [`PageFlags::NOPAGE`].
@@ -107,15 +108,6 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        out.write_all(bytes).unwrap();
-        out.finish().unwrap()
-    }
-
     fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
@@ -126,7 +118,7 @@ mod tests {
     fn a_report_is_its_text_and_a_word_for_each_page() {
         let words: Vec<u8> =
             [1_u64 << 10, (1 << 12) | (1 << 5)].iter().flat_map(|it| it.to_le_bytes()).collect();
-        let written = file(&[gzip(b"MemTotal: 1 kB\n"), gzip(&words)].concat());
+        let written = file(&[b"MemTotal: 1 kB\n\0", &*words].concat());
         let report = Report::read(written.path()).unwrap();
         assert_eq!(report.text, "MemTotal: 1 kB\n");
         assert_eq!(report.frames(), 2);
@@ -137,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_report_that_ends_early_is_refused() {
-        let whole = [gzip(b"text"), gzip(&[7; 4096])].concat();
-        let cut = file(&whole[..whole.len() - 5]);
-        assert!(matches!(Report::read(cut.path()), Err(Error::Malformed { .. })));
+        for cut in [&b"text"[..], b"text\0", b"text\0\x01\x02\x03"] {
+            let cut = file(cut);
+            assert!(matches!(Report::read(cut.path()), Err(Error::Malformed { .. })));
+        }
     }
 }
