@@ -1,5 +1,6 @@
 //! crash(8) as judge of a vmcore.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -45,6 +46,41 @@ impl Crash {
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Vec<String>> {
+        self.session(vmlinux, vmcore, commands, deadline).map(|session| session.sections)
+    }
+
+    /// Runs `commands` on two dumps of the same memory, and returns what crash says of only one of them: a line is
+    /// preceded by the command and a `+` if it is said of `vmcore`, a `-` if of `full`. What crash has to complain of in any
+    /// dump of this kernel cancels; so do the files' names.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn differences(
+        &self,
+        vmlinux: &Path,
+        vmcore: &Path,
+        full: &Path,
+        commands: &[&str],
+        deadline: Duration,
+    ) -> Result<Vec<String>> {
+        let of = |dump| self.session(vmlinux, dump, commands, deadline);
+        let (ours, theirs) = (of(vmcore)?, of(full)?);
+        let sections = ours.sections.iter().zip(&theirs.sections);
+        let sections = commands.iter().copied().zip(sections.map(|(ours, theirs)| (&**ours, &**theirs)));
+        let messages = [("messages", (&*ours.messages, &*theirs.messages))];
+        Ok(sections
+            .chain(messages)
+            .flat_map(|(command, (ours, theirs))| differences(command, ours, theirs))
+            .collect())
+    }
+
+    fn session(
+        &self,
+        vmlinux: &Path,
+        vmcore: &Path,
+        commands: &[&str],
+        deadline: Duration,
+    ) -> Result<Session> {
         let mut script = tempfile::NamedTempFile::new().on("make a file for", "crash's commands")?;
         let mut lines = String::new();
         for command in commands {
@@ -57,12 +93,34 @@ impl Crash {
         // Neither the user's ~/.crashrc nor a pager has a say.
         command.env("HOME", "/nonexistent").env("TERM", "dumb").env("LC_ALL", "C");
         let finished = process::run(&mut command, deadline, || {})?;
+        let messages = finished.stderr.clone();
         let output = finished.success("crash")?;
         let mut sections: Vec<String> = output.split(SEPARATOR_LINE).map(str::to_owned).collect();
         // After the last separator comes nothing.
         sections.truncate(commands.len());
-        Ok(sections)
+        Ok(Session { sections, messages })
     }
+}
+
+/// What crash printed.
+struct Session {
+    /// For each command.
+    sections: Vec<String>,
+    /// On its standard error.
+    messages: String,
+}
+
+/// Lines that are in only one of two outputs of `command`, or there more often.
+fn differences(command: &str, ours: &str, theirs: &str) -> Vec<String> {
+    let mut surplus: BTreeMap<&str, i64> = BTreeMap::new();
+    for (text, weight) in [(ours, 1), (theirs, -1)] {
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("DUMPFILE: ")) {
+            *surplus.entry(line).or_default() += weight;
+        }
+    }
+    surplus.retain(|_, count| *count != 0);
+    let sign = |count| if count > 0 { '+' } else { '-' };
+    surplus.into_iter().map(|(line, count)| format!("{command}: {}{line}", sign(count))).collect()
 }
 
 /// The kernel's log as lines that compare equal whether crash's `log` printed them or they come from
@@ -90,6 +148,18 @@ mod tests {
         let kernel = "[    1.000000] first\nsecond line\n[    1.5] gr\u{fc}n\n".as_bytes();
         let crash = b"[    1.000000] first\n               second line\n[    1.5] gr..n\n\n";
         assert_eq!(normalised_log(kernel), normalised_log(crash));
+    }
+
+    #[test]
+    fn what_is_said_of_both_dumps_is_no_difference() {
+        let ours = "    DUMPFILE: a  [PARTIAL DUMP]\ncomplaint\nTASKS: 2\nnew complaint\n";
+        let theirs = "    DUMPFILE: b\ncomplaint\nTASKS: 3\n";
+        assert_eq!(
+            differences("sys", ours, theirs),
+            ["sys: +TASKS: 2", "sys: -TASKS: 3", "sys: +new complaint"]
+        );
+        assert!(differences("sys", ours, ours).is_empty());
+        assert_eq!(differences("ps", "a\na\n", "a\n"), ["ps: +a"]);
     }
 
     #[test]
