@@ -2,7 +2,8 @@
 //!
 //! # Flow
 //! [`Spec::crash`] ─▶ a stopped machine at the banner, and its memory as QEMU sees it ─▶ [`Crashed::receive`] ─▶ a
-//! directory with the vmcore ─▶ [`compare`] page for page.
+//! directory with the vmcore ─▶ [`compare`] page for page. [`write_full`] makes of a vmcore that lacks pages one that has
+//! them all, for whoever filters and judges it: [`KeptPages`], [`PageUse`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,11 +15,17 @@
 
 mod compare;
 pub mod drgn;
+mod full;
+mod kept;
+mod page_use;
 pub mod replay;
 mod snapshot;
 mod spec;
 
 pub use compare::{Comparison, compare};
+pub use full::write_full;
+pub use kept::{Frames, KeptPages};
+pub use page_use::{Disagreements, PageUse};
 pub use snapshot::Snapshot;
 pub use spec::{Crashed, Received, Receiver, Spec, rcapture};
 

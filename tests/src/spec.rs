@@ -6,13 +6,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcapture_qemu::{Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Suite, Truth};
+use rcapture_qemu::{Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth};
 use tempfile::TempDir;
 
 use crate::{BANNER, BOOT};
 
 /// Times that a machine is booted.
 const BOOTS: usize = 3;
+
+/// Memory that a guest with pages of every class has given to the host.
+const BALLOON_MIB: u32 = 32;
+
+/// The file of a guest's report.
+const REPORT: &str = "report";
 
 /// What is crashed, and how.
 #[derive(Clone, Debug)]
@@ -27,8 +33,12 @@ pub struct Spec {
     pub memory_mib: u32,
     /// Processors.
     pub smp: u32,
-    /// The capture kernel's command line.
+    /// What the capture kernel leaves out: nothing, unless it is said.
+    pub dump_level: u8,
+    /// More of the capture kernel's command line.
     pub cmdline: &'static str,
+    /// Whether the guest has pages of every class, and reports what they are ([`Crashed::report`]).
+    pub has_every_class: bool,
     /// The line.
     pub line: LineOptions,
 }
@@ -41,7 +51,9 @@ impl Default for Spec {
             cpu: "max",
             memory_mib: 512,
             smp: 2,
+            dump_level: 0,
             cmdline: "",
+            has_every_class: false,
             line: LineOptions::default(),
         }
     }
@@ -57,18 +69,23 @@ impl Spec {
     /// The machine, not yet started.
     pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
         let lab = Lab::open().unwrap();
-        Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
+        let machine = Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
             .cpu(self.cpu)
             .memory_mib(self.memory_mib)
             .smp(self.smp)
             .loader(self.loader)
             .capture_image(image())
-            .capture_cmdline(self.cmdline)
+            .capture_cmdline(format!("rcapture.dump_level={} {}", self.dump_level, self.cmdline))
             .crashkernel("4M")
+            .populate(self.has_every_class)
+            .line(line);
+        if self.has_every_class {
+            // Struct pages of a huge page share a frame (Linux 5.14).
+            machine.balloon_mib(BALLOON_MIB).append("hugetlb_free_vmemmap=on")
+        } else {
             // A serial port in QEMU is slow: memory that is free is zeros, and goes over it as a word.
-            .append("init_on_free=1")
-            .populate(false)
-            .line(line)
+            machine.append("init_on_free=1")
+        }
     }
 
     /// Starts the machine, and waits until it is about to crash.
@@ -99,7 +116,11 @@ impl Spec {
     #[must_use]
     pub fn crash(&self) -> Crashed {
         let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
-        let (line, mut machine) = self.start();
+        let report = directory.path().join(REPORT);
+        let (line, mut machine) = self.start_with(|machine| match self.has_every_class {
+            true => machine.report(&report),
+            false => machine,
+        });
         machine.wait_for_line_text(BANNER, BOOT).unwrap();
         machine.stop().unwrap();
         let truth = Arc::new(machine.dump_truth(&directory.path().join("truth")).unwrap());
@@ -150,6 +171,12 @@ impl Crashed {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What the guest said of its pages right before the crash.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::read(&self.path(REPORT)).unwrap()
     }
 
     /// Starts `rcapture recv` on the line.

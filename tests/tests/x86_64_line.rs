@@ -11,9 +11,8 @@ use rcapture_qemu::LineOptions;
 use rcapture_qemu::line::Report;
 
 /// A small one, all of which is sent.
-static MACHINE: LazyLock<Snapshot> = LazyLock::new(|| {
-    Snapshot::take(&Spec { memory_mib: 128, cmdline: "rcapture.dump_level=0", ..Spec::default() })
-});
+static MACHINE: LazyLock<Snapshot> =
+    LazyLock::new(|| Snapshot::take(&Spec { memory_mib: 128, ..Spec::default() }));
 
 /// What came of the first trial, and was compared with the machine's memory.
 static VMCORE: OnceLock<Vec<u8>> = OnceLock::new();
