@@ -50,8 +50,15 @@ fn put(bytes: &mut [u8], at: u64, what: &[u8]) {
     bytes[at..at + what.len()].copy_from_slice(what);
 }
 
+/// What the kernel says of itself: nothing that would lead into its memory.
+const VMCOREINFO: &str = "OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n";
+
 /// Memory with an elfcorehdr as kexec-tools leaves it: notes, a backup region, RAM that ends inside a page.
 fn machine(loads: &[Load]) -> Synthetic {
+    machine_with(loads, VMCOREINFO)
+}
+
+fn machine_with(loads: &[Load], vmcoreinfo: &str) -> Synthetic {
     let mut bytes = vec![0; MEMORY_BYTES];
     // Every third page is zero, every third one word, the others are anything.
     let mut state = 1u64;
@@ -68,8 +75,7 @@ fn machine(loads: &[Load]) -> Synthetic {
     let mut notes = Vec::new();
     push_note(b"CORE", 1, &[7; 336], &mut notes).unwrap();
     let mut info = Vec::new();
-    push_note(b"VMCOREINFO", 0, b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n", &mut info)
-        .unwrap();
+    push_note(b"VMCOREINFO", 0, vmcoreinfo.as_bytes(), &mut info).unwrap();
     put(&mut bytes, NOTES_PA, &[0; 0x3000]);
     put(&mut bytes, NOTES_PA, &notes);
     put(&mut bytes, NOTES_PA + 0x2000, &info);
@@ -213,6 +219,99 @@ impl Received {
             assert!(bytes == &expected[pa], "page at {pa:#x} differs");
         }
         assert_eq!(self.end, Some(self.totals));
+    }
+}
+
+/// VMCOREINFO of a kernel whose page tables begin at [`PGD_PA`], and whose memmap is found through them.
+const LEADING_NOWHERE: &str = "OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n\
+    SYMBOL(swapper_pg_dir)=ffffffff80300000\nNUMBER(phys_base)=0\nSYMBOL(_stext)=ffffffff81000000\n\
+    SYMBOL(mem_section)=ffff888000100000\nLENGTH(mem_section)=2048\nSIZE(mem_section)=16\n\
+    OFFSET(mem_section.section_mem_map)=0\nNUMBER(SECTION_SIZE_BITS)=27\nNUMBER(MAX_PHYSMEM_BITS)=46\n\
+    SIZE(page)=64\nOFFSET(page.flags)=0\nOFFSET(page._refcount)=52\nOFFSET(page.mapping)=24\n\
+    OFFSET(page._mapcount)=48\nOFFSET(page.private)=40\nOFFSET(page.compound_head)=8\n\
+    NUMBER(PG_slab)=9\nNUMBER(PG_lru)=4\nNUMBER(PG_private)=13\nNUMBER(PG_head_mask)=65536\n\
+    NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129\nLENGTH(zone.free_area)=11\n\
+    SYMBOL(prb)=ffff888000200000\nSIZE(printk_ringbuffer)=80\n";
+
+/// Where the page tables of [`LEADING_NOWHERE`] begin.
+const PGD_PA: u64 = 0x30_0000;
+
+/// A dump at level 31, of which every page that came has to be right.
+fn dump_of_a_corrupted_guest(machine: &Synthetic) -> Received {
+    let crash = Crash::read(ELFCOREHDR_PA, machine).unwrap();
+    let mut line = Line::default();
+    let options = Options { level: DumpLevel::SMALLEST, ..options(CodecId::None) };
+    send(&crash, machine, &mut line, &Ticking::default(), options).unwrap();
+    let received = receive(&line.sent);
+    for (&pa, bytes) in &received.memory {
+        let mut expected = vec![0; bytes.len()];
+        crash.memory(machine).read(PhysAddr(pa), &mut expected).unwrap();
+        assert!(*bytes == expected, "page at {pa:#x} differs");
+    }
+    received
+}
+
+fn pages_of(machine: &Synthetic) -> usize {
+    Crash::read(ELFCOREHDR_PA, machine).unwrap().map.pages(12).count()
+}
+
+#[test]
+fn a_kernel_that_says_nothing_of_itself_is_sent_whole() {
+    for vmcoreinfo in
+        ["", VMCOREINFO, "PAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff80300000\nNUMBER(phys_base)=0\n"]
+    {
+        let machine = machine_with(&ram(), vmcoreinfo);
+        let received = dump_of_a_corrupted_guest(&machine);
+        assert_eq!(received.memory.len(), pages_of(&machine));
+        let text = String::from_utf8(received.text).unwrap();
+        assert!(text.contains("every page is sent"), "{text}");
+    }
+}
+
+#[test]
+fn page_tables_and_a_memmap_that_lead_nowhere_cost_nothing_but_the_choice_of_pages() {
+    let mut machine = machine_with(&ram(), LEADING_NOWHERE);
+    put(&mut machine.bytes, PGD_PA, &[0; 4096]);
+    let received = dump_of_a_corrupted_guest(&machine);
+    assert_eq!(received.memory.len(), pages_of(&machine));
+}
+
+#[test]
+fn page_tables_that_lead_to_themselves_have_an_end() {
+    let mut machine = machine_with(&ram(), LEADING_NOWHERE);
+    // Present, writable, and the table itself: every address is mapped to it.
+    put(&mut machine.bytes, PGD_PA, &(PGD_PA | 3).to_le_bytes().repeat(512));
+    dump_of_a_corrupted_guest(&machine);
+}
+
+#[test]
+fn a_memmap_full_of_ones_is_no_reason_to_leave_anything_out() {
+    let mut machine = machine_with(&ram(), LEADING_NOWHERE);
+    // Every address is mapped to the second 2 MiB, as one page; what is there is all ones.
+    let [pgd, pud, pmd] = [PGD_PA, PGD_PA + 0x1000, PGD_PA + 0x2000];
+    put(&mut machine.bytes, pgd, &(pud | 3).to_le_bytes().repeat(512));
+    put(&mut machine.bytes, pud, &(pmd | 3).to_le_bytes().repeat(512));
+    put(&mut machine.bytes, pmd, &(0x40_0000_u64 | 0x83).to_le_bytes().repeat(512));
+    put(&mut machine.bytes, 0x40_0000, &vec![0xff; 0x20_0000]);
+    let received = dump_of_a_corrupted_guest(&machine);
+    assert_eq!(received.memory.len(), pages_of(&machine));
+}
+
+#[test]
+fn a_budget_ends_a_dump_in_good_order() {
+    let machine = machine(&ram());
+    let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+    for budget in [
+        Budget { bytes: Some(100_000), ..Budget::default() },
+        Budget { time: Some(Duration::from_millis(200)), ..Budget::default() },
+    ] {
+        let mut line = Line::default();
+        let options = Options { budget, ..options(CodecId::None) };
+        send(&crash, &machine, &mut line, &Ticking::default(), options).unwrap();
+        let received = receive(&line.sent);
+        assert!(received.end.unwrap().is_cut);
+        assert_eq!(received.end, Some(SessionEnd { is_cut: true, ..received.totals }));
+        assert!((1..pages_of(&machine)).contains(&received.memory.len()), "{}", received.memory.len());
     }
 }
 
