@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use memory::DumpLevel;
 use rcapture::dump::{Census, Dump, Filtered};
 use rcapture::info::Info;
+use rcapture::log::Extent;
 use rcapture::recv::{Line, Mode, Source};
 use rcapture::write::WriteBar;
 use rcapture::{dump, recv, write};
@@ -242,12 +243,12 @@ fn info(input: &Path) -> anyhow::Result<ExitCode> {
 
 fn log(input: &Path) -> anyhow::Result<ExitCode> {
     let dump = dump::open(input)?;
-    let records = rcapture::log::write(&*dump, &mut std::io::stdout().lock())
+    let extent = rcapture::log::write(&*dump, &mut std::io::stdout().lock())
         .with_context(|| format!("read the kernel log: {}", input.display()))?;
-    if records.lost != 0 {
-        eprintln!("rcapture: {} records of the log are not in the dump", records.lost);
+    if extent != Extent::Whole {
+        eprintln!("rcapture: {}: {extent}", input.display());
     }
-    Ok(exit_code(records.lost == 0))
+    Ok(exit_code(extent == Extent::Whole))
 }
 
 fn exit_code(is_complete: bool) -> ExitCode {

@@ -180,6 +180,11 @@ pub trait Dump: Send + Sync {
     /// If the dump itself cannot be read.
     fn state_at(&self, pfn: u64) -> Result<(PageState, u64), Error>;
 
+    /// What the sender said besides pages, if the dump is kept as it came.
+    fn session(&self) -> Option<&Assembly> {
+        None
+    }
+
     /// A reader of pages.
     fn reader(&self) -> Box<dyn PageReader + '_>;
 }

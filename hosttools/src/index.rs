@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use memory::{PageClass, PageCounts, Pfn, Span};
 use wire::{Block, BlockError, BlockHeader, MAX_META_TOTAL, MetaKind, Record, Records, SessionEnd};
 
+use crate::dump::PageState;
+
 /// Bytes of a page record before its page: tag and frame number.
 const PAGE_HEAD_BYTES: u32 = 8;
 
@@ -156,6 +158,8 @@ pub struct PageIndex {
     holes: BTreeMap<u64, Extent>,
     /// Physical address → part of a page.
     parts: BTreeMap<u64, Part>,
+    /// Pages, parts, and runs of pages that could not be read though they belong to the dump.
+    came: u64,
     elfcorehdr: Meta,
     notes: Meta,
     log: Meta,
@@ -171,6 +175,7 @@ impl PageIndex {
             pages: BTreeMap::new(),
             holes: BTreeMap::new(),
             parts: BTreeMap::new(),
+            came: 0,
             elfcorehdr: Meta::default(),
             notes: Meta::default(),
             log: Meta::default(),
@@ -181,11 +186,18 @@ impl PageIndex {
     /// Adds what a block says.
     pub fn add(&mut self, summary: Summary) {
         for (pfn, extent) in summary.pages {
-            let runs = if matches!(extent.place, Place::Hole(_)) { &mut self.holes } else { &mut self.pages };
-            insert_uncovered(runs, pfn, extent, self.page_bytes);
+            let (runs, is_wanted) = match extent.place {
+                Place::Hole(reason) => (&mut self.holes, PageState::Hole(reason).is_wanted()),
+                Place::Block { .. } | Place::Fill(_) => (&mut self.pages, true),
+            };
+            let new = insert_uncovered(runs, pfn, extent, self.page_bytes);
+            self.came += if is_wanted { new } else { 0 };
         }
         for (pa, part) in summary.parts {
-            let known = self.parts.entry(pa).or_insert(part);
+            let known = self.parts.entry(pa).or_insert_with(|| {
+                self.came += 1;
+                part
+            });
             if known.bytes < part.bytes {
                 *known = part;
             }
@@ -200,6 +212,12 @@ impl PageIndex {
         }
     }
 
+    /// How many of the dump's pages have come, in whatever form; a page in two parts counts for each.
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
     /// The elfcorehdr, as far as it came without a gap.
     #[must_use]
     pub fn elfcorehdr(&self) -> &[u8] {
@@ -212,10 +230,10 @@ impl PageIndex {
         self.notes.prefix()
     }
 
-    /// The kernel log, as far as it came without a gap, and whether that is all of it.
+    /// The text of the kernel log, as far as it came without a gap, and the bytes of all of it.
     #[must_use]
-    pub fn log(&self) -> (&[u8], bool) {
-        (self.log.prefix(), self.log.is_whole())
+    pub fn log(&self) -> (&[u8], usize) {
+        (self.log.prefix(), self.log.bytes.len())
     }
 
     /// Pages of RAM by class, once they are counted.
@@ -273,14 +291,16 @@ fn run_at(runs: &BTreeMap<u64, Extent>, pfn: u64, page_bytes: u32) -> (Option<Pl
     (None, next - pfn)
 }
 
-/// Inserts the parts of a run that no earlier run covers.
-fn insert_uncovered(runs: &mut BTreeMap<u64, Extent>, first: u64, extent: Extent, page_bytes: u32) {
+/// Inserts the parts of a run that no earlier run covers, and tells how many pages those are.
+fn insert_uncovered(runs: &mut BTreeMap<u64, Extent>, first: u64, extent: Extent, page_bytes: u32) -> u64 {
+    let mut new = 0;
     let end = first.saturating_add(u64::from(extent.pages));
     let mut at = first;
     while at < end {
         let (known, pages) = run_at(runs, at, page_bytes);
         let next = at.saturating_add(pages).min(end);
         if known.is_none() {
+            new += next - at;
             let skip = u32::try_from(at - first).unwrap_or(u32::MAX);
             let piece = Extent {
                 pages: u32::try_from(next - at).unwrap_or(u32::MAX),
@@ -300,6 +320,7 @@ fn insert_uncovered(runs: &mut BTreeMap<u64, Extent>, first: u64, extent: Extent
         }
         at = next;
     }
+    new
 }
 
 /// Something that comes in pieces.
@@ -325,10 +346,6 @@ impl Meta {
             }
         }
         self.whole += self.has.iter().skip(self.whole).take_while(|&&has| has).count();
-    }
-
-    fn is_whole(&self) -> bool {
-        self.whole > 0 && self.whole == self.bytes.len()
     }
 
     fn prefix(&self) -> &[u8] {
@@ -400,6 +417,7 @@ mod tests {
                     model.entry(pfn).or_insert(word);
                 }
             }
+            prop_assert_eq!(index.came(), model.len() as u64);
             for pfn in 0..100 {
                 let (place, pages) = index.run_at(pfn);
                 prop_assert_eq!(place, model.get(&pfn).map(|&word| Place::Fill(word)));

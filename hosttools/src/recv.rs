@@ -9,6 +9,7 @@
 
 mod console;
 mod directory;
+mod dmesg;
 mod line;
 mod outbox;
 mod progress;
@@ -354,7 +355,11 @@ impl<'a> State<'a> {
             Event::Text(text) => self.text(text),
             Event::Session(id, header) => self.begin(id, header),
             Event::Block { session: id, stream, number, generation, encoded } => match &mut self.session {
-                Some(session) if session.id() == id => session.block(stream, number, generation, encoded),
+                Some(session) if session.id() == id => {
+                    session.block(stream, number, generation, encoded)?;
+                    self.tell_of_log();
+                    Ok(())
+                }
                 Some(_) => Ok(()),
                 None => {
                     self.waiting_bytes += encoded.len();
@@ -402,7 +407,15 @@ impl<'a> State<'a> {
             session.block(block.stream, block.number, block.generation, &block.encoded)?;
         }
         self.session = Some(session);
+        self.tell_of_log();
         Ok(())
+    }
+
+    /// A person need not wait for the rest to read the kernel's last words.
+    fn tell_of_log(&mut self) {
+        if let Some(path) = self.session.as_mut().and_then(Session::new_log) {
+            self.progress.say(&format!("the kernel log is in {}", path.display()));
+        }
     }
 
     fn text(&mut self, text: &[u8]) -> Result<(), Error> {

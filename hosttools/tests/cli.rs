@@ -286,6 +286,34 @@ fn the_kernel_log_is_written_beside_the_vmcore_and_printed_as_far_as_somebody_re
 }
 
 #[test]
+fn the_kernel_log_can_be_read_while_the_rest_of_the_dump_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("line");
+    let out = directory.path().join("crash");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let child = rcapture(&["recv", "--unix", text(&socket), "-o", text(&out)]).spawn().unwrap();
+    let (mut line, _) = listener.accept().unwrap();
+    let bytes = Memory::with_log(2000).line();
+    let (now, later) = bytes.split_at(bytes.len() / 2);
+    line.write_all(now).unwrap();
+    let started = Instant::now();
+    let log = || std::fs::read_to_string(dump_directory(&out).join("vmcore-dmesg.txt"));
+    while !out.exists() || log().is_err() {
+        assert!(started.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It never was there in part.
+    let text_of_log = log().unwrap();
+    assert_eq!(text_of_log.lines().count(), 2000);
+    assert!(text_of_log.ends_with(&format!("[    1.999000] {}\n", log_text(1999))));
+    line.write_all(later).unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("rcapture: the kernel log is in "), "{}", stderr(&output));
+    assert_eq!(log().unwrap(), text_of_log);
+}
+
+#[test]
 fn a_session_that_falls_silent_ends_after_the_time_that_was_given() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("line");

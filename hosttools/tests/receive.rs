@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rcapture::dump;
 use rcapture::write::{self, Compression, Format, Options};
-use support::{Memory, PAGE, RAM, options, pages_of, receive};
+use support::{Memory, PAGE, RAM, log_text, options, pages_of, receive};
 
 const ALL: [Options; 5] = [
     Options { format: Format::Kdump, compression: Compression::Zlib },
@@ -182,4 +182,33 @@ fn a_random_file_is_no_dump() {
     .unwrap();
     let error = dump::open(&path).err().unwrap().to_string();
     assert!(error.contains("neither an ELF core, a kdump-compressed"), "{error}");
+}
+
+#[test]
+fn of_a_kernel_log_that_did_not_come_whole_what_came_is_kept_and_says_so() {
+    let memory = Memory::with_log(4000);
+    let line = memory.line();
+    let whole: String =
+        (0..4000).map(|n| format!("[{:5}.{:06}] {}\n", n / 1000, n % 1000 * 1000, log_text(n))).collect();
+    let mut parts = 0;
+    for percent in [1, 2, 3, 4, 6, 9, 12] {
+        let directory = tempfile::tempdir().unwrap();
+        let write = Options { compression: Compression::None, ..Options::default() };
+        let cut = &line[..line.len() * percent / 100];
+        let Ok(outcome) = receive(cut, &options(directory.path(), write)) else { continue };
+        let Ok(text) = std::fs::read_to_string(outcome.directory.join("vmcore-dmesg.txt")) else {
+            assert!(outcome.summary.contains("no kernel log"), "{}", outcome.summary);
+            continue;
+        };
+        if text == whole {
+            assert!(!outcome.summary.contains("kernel log"), "{}", outcome.summary);
+            continue;
+        }
+        parts += 1;
+        let (came, mark) = text.split_at(text.rfind("[rcapture: only the first ").unwrap());
+        assert!(came.len() > 1000 && whole.starts_with(came.trim_end_matches('\n')), "{percent} %");
+        assert!(mark.ends_with(&format!("of {} bytes of the kernel log came]\n", whole.len())), "{mark}");
+        assert!(outcome.summary.contains("bytes of the kernel log came"), "{}", outcome.summary);
+    }
+    assert!(parts > 0, "no cut was inside of the log");
 }

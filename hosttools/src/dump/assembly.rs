@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::memory::{DumpLevel, PageCounts};
 use vmcore::elfcorehdr::{ElfCoreHdr, LoadSegment};
 use vmcore::headers::Machine;
 use vmcore::notes::find_vmcoreinfo;
@@ -217,6 +218,35 @@ impl Assembly {
     #[must_use]
     pub fn bad_blocks(&self) -> usize {
         self.known.values().filter(|known| known.is_damaged).count()
+    }
+
+    /// The text of the kernel log, as far as it came without a gap, and the bytes of all of it.
+    #[must_use]
+    pub fn log(&self) -> (&[u8], usize) {
+        self.index.log()
+    }
+
+    /// Pages of RAM by class, once they are counted.
+    #[must_use]
+    pub fn counts(&self) -> Option<PageCounts> {
+        self.index.counts()
+    }
+
+    /// How many pages the dump is to have, once they are counted.
+    #[must_use]
+    pub fn kept_pages(&self) -> Option<u64> {
+        Some(self.level().kept_pages(&self.counts()?))
+    }
+
+    /// How many of them have come.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.index.came()
+    }
+
+    /// The sender's dump level.
+    fn level(&self) -> DumpLevel {
+        DumpLevel::new(self.header.dump_level).unwrap_or_default()
     }
 
     /// Bytes of all blocks that came.

@@ -2,7 +2,7 @@
 
 use ::memory::DumpLevel;
 
-use super::{Census, Dump, Facts, PageReader, PageState, UnknownClasses, classify};
+use super::{Assembly, Census, Dump, Facts, PageReader, PageState, UnknownClasses, classify};
 use crate::Error;
 
 /// A dump without the pages that a dump level leaves out. How its zero pages are kept is the writer's business.
@@ -58,6 +58,10 @@ impl Dump for Filtered<'_> {
         }
         let (state, same) = self.dump.state_at(pfn)?;
         Ok((state, next.map_or(same, |&(first, _)| same.min(first - pfn))))
+    }
+
+    fn session(&self) -> Option<&Assembly> {
+        self.dump.session()
     }
 
     fn reader(&self) -> Box<dyn PageReader + '_> {

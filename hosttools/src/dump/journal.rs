@@ -153,12 +153,6 @@ impl JournalDump {
         Ok(Self { path: path.to_owned(), file, assembly, facts, tail })
     }
 
-    /// What came.
-    #[must_use]
-    pub fn assembly(&self) -> &Assembly {
-        &self.assembly
-    }
-
     /// How the journal ended when it was read.
     #[must_use]
     pub fn tail(&self) -> Tail {
@@ -209,6 +203,10 @@ impl Dump for JournalDump {
             }
         };
         Ok((state, pages))
+    }
+
+    fn session(&self) -> Option<&Assembly> {
+        Some(&self.assembly)
     }
 
     fn reader(&self) -> Box<dyn PageReader + '_> {

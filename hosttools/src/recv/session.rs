@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use wire::{Cursor, LineStats, SessionEnd, SessionHeader, SessionId};
 
+use super::dmesg::Dmesg;
 use super::line::Mode;
 use super::progress::Received;
 use super::syncer::Syncer;
 use super::{Options, Outcome, directory};
 use crate::Error;
 use crate::dump::{Assembly, Dump, JournalDump, Recovered};
-use crate::file::{NewFile, append_to, create_new, sync_directory};
+use crate::file::{append_to, create_new, sync_directory};
 use crate::index::Summary;
 use crate::journal::Writer;
-use crate::log::{self, KernelLogError};
+use crate::log::Extent;
 use crate::write::{self, WriteBar};
 
 /// A session that is being received.
@@ -28,7 +29,11 @@ pub(super) struct Session {
     console: File,
     syncer: Syncer,
     assembly: Assembly,
-    received: Received,
+    dmesg: Dmesg,
+    /// The pass that came last.
+    pass: u8,
+    /// Bytes of all blocks.
+    bytes: u64,
     /// What the journal held when this receiver was started: a block number, and where that block begins.
     resume_at: (u32, Cursor),
     /// So many blocks from number 0 on, and then the end, are on disk.
@@ -73,13 +78,15 @@ impl Session {
         sync_directory(&directory)?;
         sync_directory(parent)?;
         Ok(Self {
+            dmesg: Dmesg::in_directory(&directory),
             directory,
             journal_path: journal_path.clone(),
             journal,
             console,
             syncer,
             assembly: Assembly::new(id, header.clone()),
-            received: Received { ram_pages: header.ram_pages, ..Received::default() },
+            pass: 0,
+            bytes: 0,
             resume_at: (0, Cursor::START),
             durable: 0,
             unsynced: VecDeque::new(),
@@ -101,21 +108,16 @@ impl Session {
         }
         file.sync_data().map_err(io)?;
         let console = append_to(&directory.join("console.log"))?;
-        let totals = assembly.totals();
-        let received = Received {
-            pages: totals.pages + totals.filled_pages + totals.hole_pages + totals.fragments,
-            ram_pages: assembly.header().ram_pages,
-            bytes: assembly.encoded_bytes(),
-            ..Received::default()
-        };
         let mut session = Self {
             syncer: Syncer::start(file, notify),
+            dmesg: Dmesg::in_directory(&directory),
             directory,
             journal_path: journal_path.clone(),
             journal,
             console,
+            pass: cursor.pass,
+            bytes: assembly.encoded_bytes(),
             assembly,
-            received,
             resume_at: (next_block, cursor),
             durable: next_block,
             unsynced: VecDeque::new(),
@@ -155,13 +157,16 @@ impl Session {
         let page_shift = u32::from(self.assembly.header().page_shift);
         let summary = Summary::of(self.assembly.next_block(), encoded, page_shift).ok();
         if let Some(summary) = &summary {
-            self.received.pass = summary.header.start.pass;
-            let totals = &summary.totals;
-            self.received.pages += totals.pages + totals.filled_pages + totals.hole_pages + totals.fragments;
+            self.pass = summary.header.start.pass;
         }
-        self.received.bytes += encoded.len() as u64;
+        self.bytes += encoded.len() as u64;
         self.assembly.add((stream, number), generation, offset, encoded.len(), summary);
         self.written()
+    }
+
+    /// The file with the kernel log, when it has just been written.
+    pub(super) fn new_log(&mut self) -> Option<&Path> {
+        self.dmesg.look_at(&self.assembly).then(|| self.dmesg.path())
     }
 
     /// The sender went back: blocks from `first_block` on come again.
@@ -216,7 +221,8 @@ impl Session {
     }
 
     pub(super) fn received(&self) -> Received {
-        self.received
+        let Self { pass, bytes, ref assembly, .. } = *self;
+        Received { pass, bytes, pages: assembly.pages(), kept_pages: assembly.kept_pages() }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -229,7 +235,7 @@ impl Session {
 
     /// Makes a vmcore of what came. `why` says how the receiving ended.
     pub(super) fn finish(self, options: &Options, why: &str, line: &LineStats) -> Result<Outcome, Error> {
-        let Self { directory, journal_path, journal, syncer, assembly, .. } = self;
+        let Self { directory, journal_path, journal, syncer, assembly, dmesg, .. } = self;
         syncer.finish()?;
         let file = journal.into_inner();
         let is_complete = assembly.is_complete();
@@ -242,7 +248,7 @@ impl Session {
         let written =
             write::to_file(&dump, &vmcore, options.write, &mut |done, total| bar.show(done, total))?;
         drop(bar);
-        let log = write_log(&dump, &directory.join("vmcore-dmesg.txt"));
+        let log = dmesg.finish(&dump);
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;
         }
@@ -259,8 +265,10 @@ impl Session {
                 dump.facts().map.pages(dump.facts().page_shift).count()
             );
         }
-        if let Err(error) = log {
-            summary += &format!("; no kernel log: {error}");
+        match log {
+            Ok(Extent::Whole) => {}
+            Ok(extent) => summary += &format!("; {extent}"),
+            Err(error) => summary += &format!("; no kernel log: {error}"),
         }
         if bad_blocks != 0 {
             summary += &format!("; {bad_blocks} blocks are not understood by this version");
@@ -270,16 +278,6 @@ impl Session {
         }
         Ok(Outcome { directory, is_complete, summary })
     }
-}
-
-/// Writes the kernel log beside the vmcore. A dump without one is a dump nevertheless.
-fn write_log(dump: &JournalDump, path: &Path) -> Result<(), KernelLogError> {
-    let mut text = Vec::new();
-    log::write(dump, &mut text)?;
-    let new = NewFile::create(path).map_err(io::Error::other)?;
-    new.file().write_all(&text)?;
-    new.finish().map_err(io::Error::other)?;
-    Ok(())
 }
 
 #[cfg(test)]
