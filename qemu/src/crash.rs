@@ -46,7 +46,22 @@ impl Crash {
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Vec<String>> {
-        self.session(vmlinux, vmcore, commands, deadline).map(|session| session.sections)
+        self.session(vmlinux, vmcore, &[], commands, deadline).map(|session| session.sections)
+    }
+
+    /// As [`run`](Self::run), on a dump that was cut: what it lacks is read as zeros (`--zero_excluded`).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_on_part(
+        &self,
+        vmlinux: &Path,
+        vmcore: &Path,
+        commands: &[&str],
+        deadline: Duration,
+    ) -> Result<Vec<String>> {
+        self.session(vmlinux, vmcore, &["--zero_excluded"], commands, deadline)
+            .map(|session| session.sections)
     }
 
     /// Runs `commands` on two dumps of the same memory, and returns what crash says of only one of them: a line is
@@ -63,7 +78,7 @@ impl Crash {
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Vec<String>> {
-        let of = |dump| self.session(vmlinux, dump, commands, deadline);
+        let of = |dump| self.session(vmlinux, dump, &[], commands, deadline);
         let (ours, theirs) = (of(vmcore)?, of(full)?);
         let sections = ours.sections.iter().zip(&theirs.sections);
         let sections = commands.iter().copied().zip(sections.map(|(ours, theirs)| (&**ours, &**theirs)));
@@ -78,6 +93,7 @@ impl Crash {
         &self,
         vmlinux: &Path,
         vmcore: &Path,
+        options: &[&str],
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Session> {
@@ -89,7 +105,7 @@ impl Crash {
         lines.push_str("quit\n");
         script.write_all(lines.as_bytes()).on("write", script.path())?;
         let mut command = self.root.command("crash")?;
-        command.arg("-s").arg("-i").arg(script.path()).arg(vmlinux).arg(vmcore);
+        command.arg("-s").args(options).arg("-i").arg(script.path()).arg(vmlinux).arg(vmcore);
         // Neither the user's ~/.crashrc nor a pager has a say.
         command.env("HOME", "/nonexistent").env("TERM", "dumb").env("LC_ALL", "C");
         let finished = process::run(&mut command, deadline, || {})?;

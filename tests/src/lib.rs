@@ -40,15 +40,26 @@ pub const DUMP: Duration = Duration::from_secs(600);
 /// crash(8) reads a dump.
 pub const CRASH: Duration = Duration::from_secs(300);
 
+/// The codec that the capture kernel takes for a line of 115200.
+#[must_use]
+pub fn slow_line_encoder() -> Box<dyn codec::Encoder> {
+    codec::CodecId::Deflate.encoder()
+}
+
 /// How the capture kernel's banner begins.
 pub const BANNER: &str = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
+
+/// Whether the long way was asked for.
+#[must_use]
+pub fn is_full() -> bool {
+    std::env::var("RCAPTURE_TEST_FULL").is_ok_and(|value| value == "1")
+}
 
 /// Whether the test that asks is for `--full` only, and that was not given; then it is said.
 #[must_use]
 pub fn is_left_to_full() -> bool {
-    let is_full = std::env::var("RCAPTURE_TEST_FULL").is_ok_and(|value| value == "1");
-    if !is_full {
+    if !is_full() {
         println!("outcome: not run: only with --full");
     }
-    !is_full
+    !is_full()
 }
