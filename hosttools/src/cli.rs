@@ -292,10 +292,14 @@ fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {
         anyhow::bail!("write to standard output: only `--format flattened` can be written to a pipe");
     }
     let input = dump::open(&arguments.input)?;
-    let filtered = arguments.dump_level.map(|level| Filtered::new(&*input, level));
-    if let Some(filtered) = &filtered {
-        tell_what_is_not_known(filtered, &arguments.input);
-    }
+    let filtered = match arguments.dump_level {
+        Some(level) => {
+            let filtered = Filtered::new(&*input, level);
+            tell_what_is_not_known(&filtered, &arguments.input);
+            Some(filtered)
+        }
+        None => Filtered::incomplete(&*input),
+    };
     let dump: &dyn Dump = filtered.as_ref().map_or(&*input, |filtered| filtered);
     let bar = WriteBar::new();
     let mut progress = |done, total| bar.show(done, total);

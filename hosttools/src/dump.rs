@@ -19,6 +19,7 @@ mod kdump;
 mod memory;
 mod open;
 mod own_note;
+mod passes;
 mod recording;
 
 pub use assembly::Assembly;
@@ -32,6 +33,7 @@ pub use kdump::KdumpDump;
 pub use memory::DumpMemory;
 pub use open::{Kind, kind_of, open};
 pub(crate) use own_note::with_own_note;
+pub use passes::Came;
 
 use ::memory::{MemoryMap, Pfn, ReadFaultKind};
 use vmcore::elfcorehdr::LoadSegment;

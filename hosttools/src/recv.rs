@@ -175,6 +175,7 @@ pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<O
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Complete,
+    BudgetSpent,
     EndWithGaps,
     Silence,
     Closed,
@@ -186,6 +187,7 @@ impl Reason {
     fn text(self) -> &'static str {
         match self {
             Self::Complete => "all of it came",
+            Self::BudgetSpent => "the sender's budget was spent",
             Self::EndWithGaps => "parts were lost on the line",
             Self::Silence => "the line fell silent before the end",
             Self::Closed => "the line was closed before the end",
@@ -473,20 +475,20 @@ impl<'a> State<'a> {
         if self.another_session {
             return Some(Reason::AnotherSession);
         }
-        if self.mode == Mode::ListenOnly && session.is_complete() {
-            return Some(Reason::Complete);
+        let reason = session.end_reason();
+        if self.mode == Mode::ListenOnly && reason != Reason::EndWithGaps {
+            return Some(reason);
         }
         if self.mode == Mode::Answer && session.is_stored() {
             let stored_at = *self.stored_at.get_or_insert_with(Instant::now);
             let is_over =
                 silence.min(stored_at.elapsed()) >= SENDER_GONE || stored_at.elapsed() >= STORED_LINGER;
-            let reason = if session.is_complete() { Reason::Complete } else { Reason::EndWithGaps };
             return is_over.then_some(reason);
         }
         self.stored_at = None;
         let end_linger = if self.mode == Mode::Answer { ANSWERED_END_LINGER } else { END_LINGER };
         if session.has_ended() && silence >= end_linger {
-            Some(Reason::EndWithGaps)
+            Some(reason)
         } else if silence >= self.options.timeout {
             Some(Reason::Silence)
         } else {

@@ -7,17 +7,23 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use codec::CodecId;
 use kernel::{Crashed, Generation, Model, SECTION_PAGES, START_KERNEL_MAP, uses};
 use memory::{DumpLevel, MemoryMap, PageClass};
 use rcapture::Error;
-use rcapture::dump::{self, Dump, Facts, Filtered, PageReader, PageState};
+use rcapture::dump::{self, Dump, Facts, Filtered, JournalDump, PageReader, PageState};
+use rcapture::info::Info;
+use rcapture::journal::Writer;
 use rcapture::write::{self, Compression, Format, Options};
 use support::{PAGE, pages_of};
+use vmcore::elfcore::NewElfCore;
 use vmcore::elfcorehdr::LoadSegment;
-use vmcore::headers::Machine;
+use vmcore::headers::{Class, Machine};
 use vmcore::notes::{VMCOREINFO_NAME, push_note};
 use vmcore::vmcoreinfo::VmcoreInfo;
+use wire::{BlockHeader, Cursor, MetaKind, Pass, Record, Records, SessionEnd, SessionHeader, SessionId};
 
 /// How the machine uses its memory: some of everything, behind what its memmap takes.
 const USES: &str = "kernel*300 slab:3*9 cache*200 private*30 anon*90 anon:4 swap*3 hugetlb:9 free:10*2 free:0 anon \
@@ -256,4 +262,116 @@ fn a_part_of_the_memmap_that_is_missing_costs_nothing_but_space() {
         assert_eq!(filtered.state_at(pfn).unwrap().0, PageState::Data, "{pfn:#x}");
     }
     assert_eq!(filtered.state_at(unreadable >> 12).unwrap().0, PageState::Hole(3));
+}
+
+#[test]
+fn info_tells_what_the_machine_used_its_memory_for() {
+    let whole = Whole::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vmcore");
+    let told =
+        Info::of(&*written(&Filtered::new(&whole, level(25)), &path, Format::Kdump)).unwrap().to_string();
+    let expected = "slab          77 pages, 308 KiB\ncache         220 pages, 880 KiB\n\
+        private cache 34 pages, 136 KiB\nuser          1130 pages, 4.4 MiB, left out\n\
+        free          2593 pages, 10.1 MiB, left out\nhwpoison      1 pages, 4 KiB, left out\n\
+        offline       8 pages, 32 KiB, left out\n";
+    assert!(told.contains("dump level    25: without zero, user, free pages\n"), "{told}");
+    assert!(told.contains(expected), "{told}");
+}
+
+/// A session of which everything came but the blocks with these frames; and but for its end, if there are any.
+fn session_without(whole: &Whole, missing: std::ops::Range<u64>, dump_level: u8) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    let utsname = whole.facts.utsname;
+    let header = SessionHeader {
+        e_machine: 62,
+        page_shift: 12,
+        dump_level,
+        crash_time: 1,
+        ram_pages: SECTION_PAGES,
+        utsname,
+    };
+    writer.session(SessionId(1), &header).unwrap();
+    let mut end = SessionEnd::default();
+    let mut block = |raw: Vec<u8>| {
+        let cursor = Cursor { pass: Pass::Rest.number(), position: 0 };
+        let header = BlockHeader {
+            start: cursor,
+            end: cursor,
+            codec: CodecId::None,
+            filter: codec::Filter::None,
+            raw_bytes: u32::try_from(raw.len()).unwrap(),
+        };
+        let encoded = [&header.encode()[..], &raw].concat();
+        writer.block(0, end.blocks, wire::generation(&encoded), &encoded).unwrap();
+        end.blocks += 1;
+        for located in Records::new(&raw, 12).map(Result::unwrap) {
+            end.count(&located.record, located.encoded);
+        }
+    };
+    let mut meta = |kind, bytes: &[u8]| {
+        for (index, piece) in bytes.chunks(wire::MAX_META_BYTES).enumerate() {
+            let mut raw = Vec::new();
+            let offset = u32::try_from(index * wire::MAX_META_BYTES).unwrap();
+            let total = u32::try_from(bytes.len()).unwrap();
+            Record::Meta { kind, offset, total, bytes: piece }.encode(&mut raw);
+            block(raw);
+        }
+    };
+    let core = NewElfCore {
+        class: Class::ELF64,
+        machine: Machine::X86_64,
+        e_flags: 0,
+        notes: &[],
+        loads: &whole.facts.segments,
+    };
+    meta(MetaKind::Elfcorehdr, &core.encode().unwrap());
+    meta(MetaKind::Notes, &whole.facts.notes);
+    let level = level(dump_level);
+    for (pfn, class) in (0..).zip(whole.crashed.classes(0, SECTION_PAGES)) {
+        let mut raw = Vec::new();
+        match class {
+            PageClass::HwPoison => Record::Hole { pfn, pages: 1, reason: 5 }.encode(&mut raw),
+            PageClass::Offline => Record::Hole { pfn, pages: 1, reason: 6 }.encode(&mut raw),
+            class if !level.keeps(class) || missing.contains(&pfn) => continue,
+            _ => Record::Page { pfn, bytes: &whole.page(pfn) }.encode(&mut raw),
+        }
+        block(raw);
+    }
+    if missing.is_empty() {
+        writer.end(&end).unwrap();
+    }
+    writer.into_inner()
+}
+
+#[test]
+fn pages_that_were_not_to_be_read_are_excluded_from_a_vmcore_and_told_apart() {
+    let whole = Whole::new();
+    let journal = session_without(&whole, 0..0, 31);
+    let session = JournalDump::read(Path::new("journal"), Arc::new(journal)).unwrap();
+    let pages = Info::of(&session).unwrap().pages();
+    assert_eq!((pages.given_up, pages.unreadable), (9, 0));
+    let directory = tempfile::tempdir().unwrap();
+    for format in [Format::Kdump, Format::Elf] {
+        let path = directory.path().join("vmcore");
+        let vmcore = written(&session, &path, format);
+        assert!(vmcore.facts().is_complete, "{format:?}: nothing is lost");
+        assert!(!vmcore.state_at(POISONED).unwrap().0.is_wanted(), "{format:?}");
+    }
+}
+
+#[test]
+fn of_a_dump_with_gaps_only_what_its_level_keeps_is_missing() {
+    let whole = Whole::new();
+    let missing = FIRST_USED + 100..FIRST_USED + 700;
+    let journal = session_without(&whole, missing.clone(), 31);
+    let session = JournalDump::read(Path::new("journal"), Arc::new(journal)).unwrap();
+    let explained = Filtered::incomplete(&session).unwrap();
+    let expected: Vec<u64> =
+        whole.frames(level(31)).into_iter().filter(|pfn| missing.contains(pfn)).collect();
+    let runs = dump::runs(&explained).unwrap();
+    let lost = runs.iter().filter(|run| run.state == PageState::Missing);
+    let lost: Vec<u64> = lost.flat_map(|run| run.first..run.first + run.pages).collect();
+    assert_eq!(lost, expected);
+    assert_eq!(Info::of(&session).unwrap().pages().missing, expected.len() as u64);
 }

@@ -6,6 +6,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 
 use rcapture::dump;
+use rcapture::info::Info;
 use rcapture::write::{self, Compression, Format, Options};
 use support::{Memory, PAGE, RAM, log_text, options, pages_of, receive};
 
@@ -211,4 +212,28 @@ fn of_a_kernel_log_that_did_not_come_whole_what_came_is_kept_and_says_so() {
         assert!(outcome.summary.contains("bytes of the kernel log came"), "{}", outcome.summary);
     }
     assert!(parts > 0, "no cut was inside of the log");
+}
+
+#[test]
+fn a_sender_whose_budget_is_spent_leaves_a_usable_dump_that_says_so() {
+    let memory = Memory::new();
+    let directory = tempfile::tempdir().unwrap();
+    let line = memory.line_within(Some(300_000));
+    let outcome = receive(&line, &options(directory.path(), Options::default())).unwrap();
+    assert!(!outcome.is_complete);
+    assert!(outcome.summary.contains("; the sender's budget was spent, "), "{}", outcome.summary);
+    let info = |name| {
+        let dump = dump::open(&outcome.directory.join(name)).unwrap();
+        Info::of(&*dump).unwrap().to_string()
+    };
+    let told = info("journal");
+    assert!(told.contains("complete      no: the sender's budget was spent\n"), "{told}");
+    assert!(told.contains("\ncame whole    notes, kernel log, stacks of the CPUs, totals, "), "{told}");
+    assert!(told.contains("\ncame in part  "), "{told}");
+    let not_sent = told.lines().find(|line| line.starts_with("did not come  ")).unwrap();
+    assert!(not_sent.ends_with(", kernel pages, text and memmap, the rest"), "{told}");
+    let ram = memory.pages().len();
+    assert!(told.contains(&format!(" of {ram} pages\n")), "{told}");
+    assert!(told.contains(&format!("kernel pages  {ram} pages, 3.1 MiB\n")), "{told}");
+    assert!(info("vmcore").contains("complete      no\n"));
 }

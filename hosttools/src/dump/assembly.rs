@@ -7,8 +7,9 @@ use vmcore::elfcorehdr::{ElfCoreHdr, LoadSegment};
 use vmcore::headers::Machine;
 use vmcore::notes::find_vmcoreinfo;
 use vmcore::vmcoreinfo::VmcoreInfo;
-use wire::{Cursor, SessionEnd, SessionHeader, SessionId};
+use wire::{Cursor, Pass, SessionEnd, SessionHeader, SessionId};
 
+use super::passes::{self, Came};
 use super::{Facts, map_of, segments_of_runs};
 use crate::file::ReadAt;
 use crate::index::{PageIndex, Summary};
@@ -184,16 +185,38 @@ impl Assembly {
         self.end
     }
 
+    /// Whether everything came that was sent, and everything was sent that the dump was to have.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.is_cut() && self.has_all()
+    }
+
+    /// Whether the sender stopped before it had sent everything: its budget was spent.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.end.is_some_and(|end| end.is_cut)
+    }
+
     /// Whether everything came that was sent: all blocks are there, and those of the sender's last run add up to the
     /// counts and the digest of the end.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub fn has_all(&self) -> bool {
         let Some(end) = self.end else { return false };
         let passes = self.known.range((0, 0)..=(0, u32::MAX)).map(|(&(_, number), _)| number);
         let all_came = passes.clone().zip(0..end.blocks).all(|(is, should_be)| is == should_be);
         let blocks = u32::try_from(passes.count()).unwrap_or(u32::MAX);
-        let ours = SessionEnd { blocks, first_block: end.first_block, ..self.totals_from(end.first_block) };
+        let SessionEnd { first_block, is_cut, .. } = end;
+        let ours = SessionEnd { blocks, first_block, is_cut, ..self.totals_from(first_block) };
         all_came && end == ours && self.bad_blocks() == 0
+    }
+
+    /// How much came of each pass.
+    #[must_use]
+    pub fn passes(&self) -> Vec<(Pass, Came)> {
+        let blocks = self.known.range((0, 0)..=(0, u32::MAX));
+        let cursors =
+            blocks.map(|(&(_, number), known)| (number, known.said.map(|said| (said.start, said.end))));
+        passes::came(cursors, self.end)
     }
 
     /// What the blocks add up to so far.
@@ -245,7 +268,8 @@ impl Assembly {
     }
 
     /// The sender's dump level.
-    fn level(&self) -> DumpLevel {
+    #[must_use]
+    pub fn level(&self) -> DumpLevel {
         DumpLevel::new(self.header.dump_level).unwrap_or_default()
     }
 
@@ -367,6 +391,14 @@ mod tests {
         assert!(it.is_complete());
         assert_eq!(it.totals().filled_pages, 4 + 6);
         assert_eq!(it.prefix(), 2);
+    }
+
+    #[test]
+    fn a_sender_that_stopped_early_leaves_an_incomplete_dump_of_which_all_came() {
+        let mut it = assembly();
+        let totals = add(&mut it, 0, 0, 4, 0);
+        it.end(SessionEnd { blocks: 1, is_cut: true, ..totals });
+        assert!(it.has_all() && it.is_cut() && !it.is_complete());
     }
 
     #[test]

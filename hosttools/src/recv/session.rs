@@ -12,11 +12,12 @@ use super::dmesg::Dmesg;
 use super::line::Mode;
 use super::progress::Received;
 use super::syncer::Syncer;
-use super::{Options, Outcome, directory};
+use super::{Options, Outcome, Reason, directory};
 use crate::Error;
-use crate::dump::{Assembly, Dump, JournalDump, Recovered};
+use crate::dump::{Assembly, Dump, Filtered, JournalDump, Recovered};
 use crate::file::{append_to, create_new, sync_directory};
 use crate::index::Summary;
+use crate::info::Pages;
 use crate::journal::Writer;
 use crate::log::Extent;
 use crate::write::{self, WriteBar};
@@ -229,8 +230,13 @@ impl Session {
         self.assembly.said_end().is_some()
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        self.assembly.is_complete()
+    /// Why there is nothing to wait for once the line is done, whether all came or not.
+    pub(super) fn end_reason(&self) -> Reason {
+        match (self.assembly.has_all(), self.assembly.is_cut()) {
+            (false, _) => Reason::EndWithGaps,
+            (true, true) => Reason::BudgetSpent,
+            (true, false) => Reason::Complete,
+        }
     }
 
     /// Makes a vmcore of what came. `why` says how the receiving ended.
@@ -240,15 +246,17 @@ impl Session {
         let file = journal.into_inner();
         let is_complete = assembly.is_complete();
         let bad_blocks = assembly.bad_blocks();
-        let totals = assembly.totals();
+        let kept_pages = assembly.kept_pages();
         let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
-        let dump = JournalDump::received(&journal_path, reader, assembly)?;
+        let received = JournalDump::received(&journal_path, reader, assembly)?;
+        let explained = Filtered::incomplete(&received);
+        let dump: &dyn Dump = explained.as_ref().map_or(&received, |explained| explained);
+        let pages = Pages::of(dump)?;
         let bar = WriteBar::new();
         let vmcore = directory.join("vmcore");
-        let written =
-            write::to_file(&dump, &vmcore, options.write, &mut |done, total| bar.show(done, total))?;
+        let written = write::to_file(dump, &vmcore, options.write, &mut |done, total| bar.show(done, total))?;
         drop(bar);
-        let log = dmesg.finish(&dump);
+        let log = dmesg.finish(dump);
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;
         }
@@ -256,14 +264,16 @@ impl Session {
             "{}: {} pages with their bytes, {} pages could not be read",
             if is_complete { "complete" } else { "incomplete" },
             written.pages,
-            totals.hole_pages,
+            pages.unreadable,
         );
+        if pages.given_up != 0 {
+            summary += &format!(", {} damaged or offline pages were not to be read", pages.given_up);
+        }
         if !is_complete {
-            summary += &format!(
-                "; {why}, {} pages of {} are missing",
-                written.lost,
-                dump.facts().map.pages(dump.facts().page_shift).count()
-            );
+            summary += &format!("; {why}, {} pages are missing", pages.missing);
+            if let Some(kept) = kept_pages {
+                summary += &format!(" (the dump was to have {kept})");
+            }
         }
         match log {
             Ok(Extent::Whole) => {}

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use capture::{Clock, Crash, Link, send};
+use capture::{Budget, Clock, Crash, Link, send};
 use codec::CodecId;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{self, Dump, PageState};
@@ -161,6 +161,11 @@ impl Memory {
 
     /// Everything the machine sends over its line.
     pub fn line(&self) -> Vec<u8> {
+        self.line_within(None)
+    }
+
+    /// What it sends if it may send so many bytes.
+    pub fn line_within(&self, bytes: Option<u64>) -> Vec<u8> {
         struct Out(Vec<u8>);
         impl Link for Out {
             fn write(&mut self, bytes: &[u8]) -> usize {
@@ -180,7 +185,8 @@ impl Memory {
         }
         let crash = Crash::read(ELFCOREHDR_PA, self).unwrap();
         let mut out = Out(b"Kernel panic - not syncing\r\n".to_vec());
-        let options = capture_options();
+        let budget = Budget { bytes, time: None };
+        let options = capture::Options { budget, ..capture_options() };
         send(&crash, self, &mut out, &Ticks(Cell::new(0)), options).unwrap();
         out.0
     }
@@ -439,6 +445,6 @@ fn capture_options() -> capture::Options {
         session: SessionId(0x1234),
         encoder: CodecId::Deflate.encoder(),
         level: DumpLevel::ALL,
-        budget: capture::Budget::default(),
+        budget: Budget::default(),
     }
 }
