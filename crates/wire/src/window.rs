@@ -96,14 +96,17 @@ impl Window {
     /// Whether any block has room.
     pub(crate) fn has_room(&self) -> bool {
         let unsent = self.blocks.iter().rev().take_while(|kept| kept.received | kept.in_flight == 0).count();
-        self.arena.len() + MAX_ENCODED_BYTES <= ARENA_BYTES
-            && self.blocks.len() < MAX_BLOCKS
-            && unsent < MAX_UNSENT
+        self.has_space() && unsent < MAX_UNSENT
     }
 
-    /// Forgets blocks that have been received, oldest first, until there is room: nobody will store them durably.
+    fn has_space(&self) -> bool {
+        self.arena.len() + MAX_ENCODED_BYTES <= ARENA_BYTES && self.blocks.len() < MAX_BLOCKS
+    }
+
+    /// Forgets blocks that have been received, oldest first, until there is space: nobody will store them durably.
     pub(crate) fn make_room(&mut self) {
-        while !self.has_room() && self.blocks.front().is_some_and(|kept| kept.waiting() | kept.in_flight == 0)
+        while !self.has_space()
+            && self.blocks.front().is_some_and(|kept| kept.waiting() | kept.in_flight == 0)
         {
             self.forget_first();
         }
@@ -254,6 +257,19 @@ mod tests {
         assert_eq!(window.waiting(), Some(FragmentId { block: 1, index: 1 }));
         window.set_in_flight(first, false);
         assert_eq!(window.waiting(), Some(first));
+    }
+
+    #[test]
+    fn blocks_that_wait_for_their_turn_do_not_cost_those_before_them() {
+        let mut window = Window::new();
+        while window.has_room() {
+            window.push(&vec![0; 1000], NOWHERE, 1000);
+            if window.next() == 1 {
+                window.set_received(window.waiting().unwrap());
+            }
+        }
+        window.make_room();
+        assert_eq!((window.base(), window.next()), (0, 5));
     }
 
     #[test]
