@@ -378,7 +378,13 @@ impl<'a> State<'a> {
             },
             Event::Restarted { first_block } => match &mut self.session {
                 Some(session) => session.restart(first_block),
-                None => Ok(()),
+                None => {
+                    // A sender that does not hear us does not send them again.
+                    if self.mode == Mode::Answer {
+                        self.waiting.retain(|block| block.stream != 0 || block.number < first_block);
+                    }
+                    Ok(())
+                }
             },
             Event::Unknown(error) => {
                 if !std::mem::replace(&mut self.warned, true) {

@@ -27,7 +27,8 @@ pub enum Event<'a> {
     /// A session began: nothing that came before belongs to it. If its blocks are stored already,
     /// [`Receiver::resume_at`] should be told so at once.
     Session(SessionId, &'a SessionHeader),
-    /// The sender went back: blocks from this number on, as far as they came, are void. They will come again.
+    /// The sender went back: blocks from this number on, as far as they came, are void. They will come again. Right
+    /// before [`Event::Session`]: those heard until then may be of a time before the sender went back.
     Restarted {
         /// The first block that is void.
         first_block: u32,
@@ -219,6 +220,9 @@ impl State {
         }
         let before = self.run.replace(run);
         if before.is_none() {
+            if run.number != 0 {
+                self.restarted(run.first_block, sink);
+            }
             // So was an earlier receiver called: the sender must see that this is another one.
             if run.receiver == self.id {
                 self.id = self.id % u8::MAX + 1;

@@ -48,6 +48,8 @@ pub struct Sender {
     session: SessionId,
     header: SessionHeader,
     run: Run,
+    /// Whether a receiver knows of this run. Before, what one has stored may be of the run before.
+    is_run_known: bool,
     window: Window,
     mode: Mode,
     end: Option<End>,
@@ -86,6 +88,8 @@ struct End {
     due: Duration,
     /// One-way.
     repeats_left: u8,
+    /// One-way: nobody answered the last one either.
+    is_unheard: bool,
     /// The receiver has stored it durably, behind all blocks.
     is_stored: bool,
 }
@@ -111,6 +115,7 @@ impl Sender {
             session,
             header,
             run: Run::default(),
+            is_run_known: true,
             window: Window::new(),
             mode: Mode::OneWay,
             end: None,
@@ -185,6 +190,7 @@ impl Sender {
             payload: end.encode(),
             due: Duration::ZERO,
             repeats_left: END_REPEATS,
+            is_unheard: false,
             is_stored: false,
         });
     }
@@ -201,12 +207,9 @@ impl Sender {
         self.is_idle() && self.is_over()
     }
 
-    /// Whether the end has been said, or stored by a receiver that answers.
+    /// Whether the end has been said and nobody answered, or is stored by a receiver that answers.
     fn is_over(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| match self.mode {
-            Mode::OneWay => end.repeats_left == 0,
-            Mode::Answered(_) => end.is_stored,
-        })
+        self.end.as_ref().is_some_and(|end| end.is_stored || (self.mode == Mode::OneWay && end.is_unheard))
     }
 
     /// The bytes to write next; none if there is nothing to send now.
@@ -273,25 +276,24 @@ impl Sender {
 
     /// Says the end if it is due; the receiver must have every fragment by then, or get them before it.
     fn put_end(&mut self, now: Duration) -> bool {
-        let Some(end) = &mut self.end else { return false };
-        let is_due = match self.mode {
-            Mode::OneWay => end.repeats_left > 0,
-            Mode::Answered(_) => !end.is_stored,
-        } && now >= end.due;
-        if is_due {
-            if self.mode == Mode::OneWay {
-                // Who has not heard the header by now would not know what to do with the rest.
-                self.header_at = None;
+        let is_due = |end: &&mut End| now >= end.due && !end.is_stored;
+        let Some(end) = self.end.as_mut().filter(is_due) else { return false };
+        if self.mode == Mode::OneWay {
+            if end.repeats_left == 0 {
+                end.is_unheard = true;
+                return false;
             }
-            end.repeats_left = end.repeats_left.saturating_sub(1);
-            end.due = now + KEEP_ALIVE_EVERY;
-            let payload = core::mem::take(&mut end.payload);
-            self.put(now, Body::End(&payload), Payload::Other);
-            if let Some(end) = &mut self.end {
-                end.payload = payload;
-            }
+            // Who has not heard the header by now would not know what to do with the rest.
+            self.header_at = None;
         }
-        is_due
+        end.repeats_left = end.repeats_left.saturating_sub(1);
+        end.due = now + KEEP_ALIVE_EVERY;
+        let payload = core::mem::take(&mut end.payload);
+        self.put(now, Body::End(&payload), Payload::Other);
+        if let Some(end) = &mut self.end {
+            end.payload = payload;
+        }
+        true
     }
 
     /// Asks what became of the last frames, or else shows that the sender is alive.
@@ -355,6 +357,7 @@ impl Sender {
             return;
         }
         self.mode = Mode::Answered(now);
+        self.is_run_known = true;
         while let Some(sent) = self.flight.front()
             && !is_ahead(sent.sequence, latest)
         {
@@ -400,12 +403,14 @@ impl Sender {
         }
         self.run.receiver = receiver;
         self.flight.clear();
-        if self.window.start_of(next_block) == Some(cursor) {
+        let is_of_run = self.is_run_known || next_block <= self.run.first_block;
+        if is_of_run && self.window.start_of(next_block) == Some(cursor) {
             self.window.forget_before(next_block);
             self.window.send_again();
         } else {
             self.window.restart(next_block, cursor);
             self.run = Run { number: self.run.number.wrapping_add(1), first_block: next_block, receiver };
+            self.is_run_known = false;
             self.rewind = Some(cursor);
             self.end = None;
         }

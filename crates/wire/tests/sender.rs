@@ -1,12 +1,14 @@
 //! What a sender makes of what it hears.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod support;
+
 use std::time::Duration;
 
+use support::SESSION;
 use wire::line::{Chunk, Deframer};
-use wire::{Body, Cursor, Reply, Run, Sender, SessionHeader, SessionId, UTSNAME_BYTES};
+use wire::{Body, Cursor, Reply, Run, Sender, SessionEnd};
 
-const SESSION: SessionId = SessionId(0x1234);
 const MS: Duration = Duration::from_millis(1);
 
 /// A sender, and who listens to it.
@@ -27,15 +29,11 @@ enum Said {
 
 impl Line {
     fn new() -> Self {
-        let header = SessionHeader {
-            e_machine: 62,
-            page_shift: 12,
-            dump_level: 0,
-            crash_time: 1,
-            ram_pages: 1,
-            utsname: [0; UTSNAME_BYTES],
-        };
-        Self { sender: Sender::new(SESSION, header), now: Duration::ZERO, deframer: Deframer::new() }
+        Self {
+            sender: Sender::new(SESSION, support::header()),
+            now: Duration::ZERO,
+            deframer: Deframer::new(),
+        }
     }
 
     /// Pushes the next block, which goes up to `end`.
@@ -126,4 +124,63 @@ fn a_receiver_that_needs_what_is_gone_makes_the_sender_go_back() {
     let said = line.said();
     assert_eq!(said[0].1, Said::Header(Run { number: 1, first_block: 2, receiver: 7 }));
     assert_eq!(said.len(), 1, "nothing of the run before: {said:?}");
+}
+
+#[test]
+fn a_receiver_that_may_have_blocks_of_the_run_before_is_not_taken_for_one_that_has_this_runs() {
+    let mut line = Line::new();
+    for run in 0..2 {
+        for position in 1..=3 {
+            line.push(100, at(2, position * 10));
+        }
+        line.said();
+        if run == 0 {
+            // What it names is not kept: run 1 begins.
+            line.hear(resume(7, 0, at(2, 5)));
+            assert_eq!(line.sender.take_rewind(), Some(at(2, 5)));
+        }
+    }
+    // The next one finds two blocks that the first one stored before it heard of run 1.
+    line.hear(resume(8, 2, at(2, 20)));
+    assert_eq!(line.sender.take_rewind(), Some(at(2, 20)));
+    assert_eq!(line.sender.first_block(), 2);
+    // Once somebody acknowledges a frame of a run, all that is stored is of that run.
+    line.push(100, at(2, 30));
+    line.push(100, at(2, 40));
+    let (latest, _) = *line.said().last().unwrap();
+    line.hear(Reply::Ack { receiver: 8, latest, history: 0, durable: 3 });
+    line.hear(resume(9, 3, at(2, 30)));
+    assert_eq!(line.sender.take_rewind(), None);
+    assert_eq!(line.blocks_said(), [3]);
+}
+
+#[test]
+fn an_answer_to_the_last_end_is_still_heard() {
+    let mut line = Line::new();
+    line.push(100, at(2, 10));
+    line.sender.end(&SessionEnd { blocks: 1, ..SessionEnd::default() });
+    let mut ends = 0;
+    while ends < 5 {
+        ends += line.said().iter().filter(|(_, said)| *said == Said::End).count();
+    }
+    assert!(!line.sender.is_finished());
+    line.hear(resume(7, 0, Cursor::START));
+    assert!(line.blocks_said().contains(&0));
+    line.now += Duration::from_secs(2);
+    line.said();
+    assert!(!line.sender.is_finished(), "somebody listens");
+}
+
+#[test]
+fn a_second_after_the_last_end_a_sender_that_nobody_answers_is_done() {
+    let mut line = Line::new();
+    line.push(100, at(2, 10));
+    line.sender.end(&SessionEnd { blocks: 1, ..SessionEnd::default() });
+    let mut ends = Vec::new();
+    while !line.sender.is_finished() {
+        ends.extend(line.said().iter().filter(|(_, said)| *said == Said::End).map(|_| line.now));
+    }
+    assert_eq!(ends.len(), 5);
+    assert!((990..1010).contains(&(line.now - ends[4]).as_millis()));
+    assert_eq!(line.said(), []);
 }
