@@ -1,0 +1,28 @@
+//! How much of a line's rate is left for blocks, by the sessions that the tests simulate. Time is virtual: the same
+//! numbers come out on any machine.
+#![allow(missing_docs, reason = "a benchmark")]
+
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
+
+use simulation::{Efficiency, MS};
+
+fn main() {
+    // Criterion's way of choosing: names that contain the word.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if filter.is_some_and(|filter| !"efficiency".contains(&filter)) {
+        return;
+    }
+    let errors = [("none", 0.0), ("1e-6", 1e-6), ("1e-5", 1e-5)];
+    println!("bytes of blocks, in percent of the line's bytes (of what it could carry meanwhile)");
+    println!("   baud  latency   wrong bits: {}", errors.map(|(name, _)| format!("{name:14}")).concat());
+    for baud in [115_200, 921_600, 3_000_000] {
+        for latency in [0, 20, 200] {
+            let cells = errors.map(|(_, bit_errors)| {
+                let Efficiency { of_bytes, of_rate } = Efficiency::measure(baud, latency * MS, bit_errors);
+                format!("{:5.2} ({:5.2}) ", of_bytes * 100.0, of_rate * 100.0)
+            });
+            println!("{baud:7}  {latency:4} ms               {}", cells.concat());
+        }
+    }
+}
