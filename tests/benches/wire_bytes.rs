@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     for path in dumps {
         let dump = rcapture::dump::open(&path)?;
         let replay = Replay::of(&*dump)?;
-        for codec in [CodecId::Deflate] {
+        for codec in [CodecId::None, CodecId::Deflate] {
             let started = std::time::Instant::now();
             let replayed = replay.send(codec.encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD)?;
             println!(

@@ -43,8 +43,7 @@ impl Replayed {
     /// What had been on the line at a time since the session's begin.
     #[must_use]
     pub fn until(&self, time: Duration) -> &[u8] {
-        let bytes = time.as_secs_f64() * self.baud as f64 / BITS_PER_BYTE as f64;
-        self.line.get(..bytes as usize).unwrap_or(&self.line)
+        self.line.get(..bytes_in(time, self.baud)).unwrap_or(&self.line)
     }
 }
 
@@ -154,6 +153,12 @@ fn find(facts: &Facts, memory: &DumpMemory<'_>, bytes: &[u8]) -> Option<PhysAddr
     None
 }
 
+/// Bytes that a line of `baud` carries in a time.
+fn bytes_in(time: Duration, baud: u64) -> usize {
+    let bytes = time.as_nanos() * u128::from(baud / BITS_PER_BYTE) / 1_000_000_000;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// Time passes with each look at the line.
 struct LineClock(Rc<Cell<Duration>>);
 
@@ -171,8 +176,7 @@ struct Line {
 
 impl Link for Line {
     fn write(&mut self, bytes: &[u8]) -> usize {
-        let by_now = self.now.get().as_nanos() * u128::from(self.baud / BITS_PER_BYTE) / 1_000_000_000;
-        let room = usize::try_from(by_now).unwrap_or(usize::MAX).saturating_sub(self.bytes.len());
+        let room = bytes_in(self.now.get(), self.baud).saturating_sub(self.bytes.len());
         let written = bytes.len().min(room);
         self.bytes.extend_from_slice(&bytes[..written]);
         written

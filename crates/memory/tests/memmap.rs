@@ -4,7 +4,7 @@
 mod support;
 
 use memory::PageClass::{self, Cache, CachePrivate, Free, HwPoison, Kernel, Offline, Slab, User};
-use memory::{Classifier, DumpLevel, KernelSpace, MemMap, MemMapError, PageCounts, Pfn};
+use memory::{Classifier, DumpLevel, ImagePart, KernelSpace, MemMap, MemMapError, PageCounts, Pfn};
 use proptest::prelude::*;
 use support::generation::GENERATIONS;
 use support::{Crashed, Generation, Model, SECTION_PAGES, Use, VMEMMAP, assert_classes, uses, walk};
@@ -277,7 +277,8 @@ fn the_image_is_a_few_runs_however_its_data_is_cut_up() {
     crashed.map_image(text + 1300, true);
     crashed.say(&format!("SYMBOL(_stext)={:x}\n", support::START_KERNEL_MAP + (text << 12)));
     let memmap = crashed.memmap().unwrap();
-    let runs: Vec<_> = memmap.image().runs().map(|run| (run.first.0, run.end.0, run.is_data)).collect();
+    let runs: Vec<_> =
+        memmap.image().runs().map(|run| (run.first.0, run.end.0, run.part == ImagePart::Data)).collect();
     let expected = [
         (text, text + 600, false),
         (text + 600, text + 1199, true),

@@ -45,9 +45,10 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         let mut page = vec![0; 1 << page_shift];
         for run in image.runs().filter(|run| run.part == ImagePart::ReadOnly && run.end > first) {
             // Frames from here on have not been sent, but would be if there is another address near by.
-            let mut pending = run.first.max(first).0;
+            let start = run.first.max(first).0;
+            let mut pending = start;
             let mut last_address = None;
-            for pfn in pending..run.end.0 {
+            for pfn in start..run.end.0 {
                 let pa = Pfn(pfn).start(page_shift);
                 let is_read = pa.is_some_and(|pa| self.memory.read(pa, &mut page).is_ok());
                 if is_read && has_address_in(&page, direct_map) {

@@ -1,6 +1,6 @@
 //! A machine whose memory never keeps still, and blocks of it.
 
-use codec::CodecId;
+use codec::{CodecId, Filter};
 use wire::{Block, BlockHeader, Cursor, HEADER_BYTES, MAX_RAW_BYTES, Record, Records};
 
 use super::line::Random;
@@ -43,7 +43,8 @@ impl Machine {
         }
         let raw_bytes = (block.len() - HEADER_BYTES) as u32;
         let [start, end] = [cursor(number), cursor(number + 1)];
-        let header = BlockHeader { start, end, codec: CodecId::None, raw_bytes }.encode();
+        let header =
+            BlockHeader { start, end, codec: CodecId::None, filter: Filter::None, raw_bytes }.encode();
         block[..HEADER_BYTES].copy_from_slice(&header);
         block
     }
