@@ -4,7 +4,7 @@
 mod support;
 
 use memory::PageClass::{self, Cache, CachePrivate, Free, HwPoison, Kernel, Offline, Slab, User};
-use memory::{Classifier, DumpLevel, ImagePart, KernelSpace, MemMap, MemMapError, PageCounts, Pfn};
+use memory::{Classifier, DumpLevel, KernelSpace, MemMap, MemMapError, PageCounts, Pfn};
 use proptest::prelude::*;
 use support::generation::GENERATIONS;
 use support::{Crashed, Generation, Model, SECTION_PAGES, Use, VMEMMAP, assert_classes, uses, walk};
@@ -268,6 +268,8 @@ fn data_of_the_kernel_image_is_kept_whatever_its_struct_pages_say() {
 
 #[test]
 fn the_image_is_a_few_runs_however_its_data_is_cut_up() {
+    use memory::ImagePart::{Data, Text};
+
     let mut crashed = Crashed::new(Generation::Linux6_1, Model::Vmemmap, 1);
     let text = 4096;
     // 600 frames of text, 600 of data; of these every third may not be written, and then there is a hole.
@@ -277,13 +279,12 @@ fn the_image_is_a_few_runs_however_its_data_is_cut_up() {
     crashed.map_image(text + 1300, true);
     crashed.say(&format!("SYMBOL(_stext)={:x}\n", support::START_KERNEL_MAP + (text << 12)));
     let memmap = crashed.memmap().unwrap();
-    let runs: Vec<_> =
-        memmap.image().runs().map(|run| (run.first.0, run.end.0, run.part == ImagePart::Data)).collect();
+    let runs: Vec<_> = memmap.image().runs().map(|run| (run.first.0, run.end.0, run.part)).collect();
     let expected = [
-        (text, text + 600, false),
-        (text + 600, text + 1199, true),
-        (text + 1199, text + 1200, false),
-        (text + 1300, text + 1301, true),
+        (text, text + 600, Text),
+        (text + 600, text + 1199, Data),
+        (text + 1199, text + 1200, Text),
+        (text + 1300, text + 1301, Data),
     ];
     assert_eq!(runs, expected);
 }

@@ -1,30 +1,35 @@
 //! Little-endian numbers at an offset of a byte slice: `None` where the slice ends before.
 
 /// The `N` bytes at `offset`.
+#[inline]
 #[must_use]
 pub fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..)?.first_chunk().copied()
 }
 
 /// The `u16` at `offset`.
+#[inline]
 #[must_use]
 pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     array_at(bytes, offset).map(u16::from_le_bytes)
 }
 
 /// The `u32` at `offset`.
+#[inline]
 #[must_use]
 pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     array_at(bytes, offset).map(u32::from_le_bytes)
 }
 
 /// The `u64` at `offset`.
+#[inline]
 #[must_use]
 pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     array_at(bytes, offset).map(u64::from_le_bytes)
 }
 
 /// The kernel's `unsigned long` at `offset`: `long_bytes` is 4 or 8, anything else gives `None`.
+#[inline]
 #[must_use]
 pub fn long_at(bytes: &[u8], offset: usize, long_bytes: usize) -> Option<u64> {
     match long_bytes {

@@ -47,6 +47,10 @@ struct Source<M> {
     near: Lookaside,
     /// For what is not beside the region's struct pages.
     far: Lookaside,
+    /// Whether the last region was one block, so that its struct pages were not read.
+    was_skipped: bool,
+    /// What the struct page of the last region's first frame says, and which frame that is.
+    last_head: Option<(Pfn, Option<Block>)>,
 }
 
 impl<M: PhysMemory> Classifier<M> {
@@ -61,6 +65,8 @@ impl<M: PhysMemory> Classifier<M> {
             section: LastSection::default(),
             near: Lookaside::default(),
             far: Lookaside::default(),
+            was_skipped: false,
+            last_head: None,
         });
         Self { source, level, region: None, classes: [None; REGION_PAGES], pages_in_doubt: 0 }
     }
@@ -131,43 +137,66 @@ impl<M: PhysMemory> Source<M> {
     /// Finds the classes of a region.
     fn classify(&mut self, region: Pfn, level: DumpLevel, classes: &mut Classes) {
         let is_image = self.memmap.image.has_data_in(region, REGION_PAGES as u64);
-        let mut block = self.first_block(region);
-        if let Some(block) = block
-            && block.pages >= REGION_PAGES as u64
-            && !level.keeps(block.class)
-            && !is_image
-        {
-            classes.fill(Some(block.class));
+        let left_out = |block: Option<Block>| {
+            let block = block.filter(|block| block.pages >= REGION_PAGES as u64 && !is_image)?;
+            (!level.keeps(block.class)).then_some(block.class)
+        };
+        let mut block = self.block_from_before(region, self.memmap.layout.max_free_order());
+        // One large block is often followed by another one.
+        if block.is_none() && self.was_skipped {
+            let mut pair = [0; 2 * MAX_PAGE_BYTES];
+            let pair = self.read_pair(region, &mut pair);
+            block = self.first_block(region, pair);
+        }
+        let is_read = left_out(block).is_none();
+        if is_read {
+            self.read_region(region);
+            if block.is_none() {
+                let mut pair = [0; 2 * MAX_PAGE_BYTES];
+                let pair = pair.get_mut(..2 * self.memmap.layout.page_bytes).unwrap_or_default();
+                pair.copy_from_slice(self.pages.get(..pair.len()).unwrap_or_default());
+                block = self.first_block(region, pair);
+            }
+        }
+        self.was_skipped = left_out(block).is_some();
+        if let Some(class) = left_out(block) {
+            classes.fill(Some(class));
             return;
         }
-        self.read_region(region);
         let layout = &self.memmap.layout;
         let mut at = 0;
         while at < REGION_PAGES {
             let pages = block.map_or(1, |block| usize::try_from(block.pages).unwrap_or(REGION_PAGES).max(1));
             let end = at.saturating_add(pages).min(REGION_PAGES);
-            let is_searched = block.is_none_or(|block| level.keeps(block.class));
-            for (index, class) in (at..end).zip(classes.get_mut(at..end).unwrap_or_default()) {
-                let is_poisoned = (index == at || is_searched) && layout.is_poisoned(self.page(index));
-                *class = if is_poisoned { Some(PageClass::HwPoison) } else { block.map(|block| block.class) };
+            let of_block = classes.get_mut(at..end).unwrap_or_default();
+            of_block.fill(block.map(|block| block.class));
+            if let Some(block) = block
+                && pages > 1
+                && level.keeps(block.class)
+            {
+                for (index, class) in (at..end).zip(of_block) {
+                    if layout.is_poisoned(self.pages_from(index)) {
+                        *class = Some(PageClass::HwPoison);
+                    }
+                }
             }
             at = end;
-            block = layout.block(frame(region, at), self.page(at), self.page(at + 1));
+            block = layout.block(frame(region, at), self.pages_from(at));
         }
         if is_image {
             self.guard_image(region, classes);
         }
     }
 
-    /// What the region begins with: a block of its own, or one from before that reaches into it.
-    fn first_block(&mut self, region: Pfn) -> Option<Block> {
-        let mut pair = [0; 2 * MAX_PAGE_BYTES];
-        let (page, second) = self.read_pair(region, &mut pair);
-        let layout = self.memmap.layout;
-        let may_have_head_before = layout.may_have_head_before(region, page, second);
-        let own = layout.block(region, page, second);
-        let max_order = if may_have_head_before { MAX_COMPOUND_ORDER } else { layout.max_free_order() };
-        self.block_from_before(region, max_order).or(own)
+    /// What the region begins with: a block of its own, or a compound page from before. `pair` are its first struct pages.
+    fn first_block(&mut self, region: Pfn, pair: &[u8]) -> Option<Block> {
+        let layout = &self.memmap.layout;
+        let may_have_head_before = layout.may_have_head_before(region, pair);
+        let own = layout.block(region, pair);
+        self.last_head = Some((region, own));
+        let before =
+            if may_have_head_before { self.block_from_before(region, MAX_COMPOUND_ORDER) } else { None };
+        before.or(own)
     }
 
     /// The block that begins before the region and reaches into it, as far as it does. Blocks are aligned to their size,
@@ -180,9 +209,7 @@ impl<M: PhysMemory> Source<M> {
                 continue;
             }
             tried = head;
-            let mut pair = [0; 2 * MAX_PAGE_BYTES];
-            let (page, second) = self.read_pair(head, &mut pair);
-            let Some(block) = self.memmap.layout.block(head, page, second) else { continue };
+            let Some(block) = self.block_at(head) else { continue };
             let end = head.0.saturating_add(block.pages);
             if end > region.0 {
                 return Some(Block { class: block.class, pages: end - region.0 });
@@ -191,16 +218,27 @@ impl<M: PhysMemory> Source<M> {
         None
     }
 
+    /// What the struct page of a region's first frame says.
+    fn block_at(&mut self, head: Pfn) -> Option<Block> {
+        if let Some((last, block)) = self.last_head
+            && last == head
+        {
+            return block;
+        }
+        let mut pair = [0; 2 * MAX_PAGE_BYTES];
+        let pair = self.read_pair(head, &mut pair);
+        self.memmap.layout.block(head, pair)
+    }
+
     /// The struct page of a frame and the one behind it; [`UNREADABLE`] if they cannot be read.
-    fn read_pair<'b>(&mut self, pfn: Pfn, pair: &'b mut [u8; 2 * MAX_PAGE_BYTES]) -> (&'b [u8], &'b [u8]) {
-        let page_bytes = self.memmap.layout.page_bytes;
-        let Some(pair) = pair.get_mut(..2 * page_bytes) else { return (&[], &[]) };
+    fn read_pair<'b>(&mut self, pfn: Pfn, pair: &'b mut [u8; 2 * MAX_PAGE_BYTES]) -> &'b [u8] {
+        let pair = pair.get_mut(..2 * self.memmap.layout.page_bytes).unwrap_or_default();
         let place = self.memmap.array.place_of(&self.kernel, &mut self.far, &mut self.section, pfn);
         let is_read = place.is_some_and(|va| self.far.read(&self.kernel, va, pair).is_ok());
         if !is_read {
             pair.fill(UNREADABLE);
         }
-        pair.split_at_checked(page_bytes).unwrap_or_default()
+        pair
     }
 
     /// Reads the struct pages of a region; [`UNREADABLE`] where they cannot be read.
@@ -224,11 +262,9 @@ impl<M: PhysMemory> Source<M> {
         }
     }
 
-    /// A struct page of the region; empty behind its end.
-    fn page(&self, index: usize) -> &[u8] {
-        let page_bytes = self.memmap.layout.page_bytes;
-        let offset = index * page_bytes;
-        self.pages.get(offset..offset + page_bytes).unwrap_or_default()
+    /// The struct pages of the region from `index` on; none behind its end.
+    fn pages_from(&self, index: usize) -> &[u8] {
+        self.pages.get(index * self.memmap.layout.page_bytes..).unwrap_or_default()
     }
 
     /// Keeps the kernel image's data, whatever its struct pages say; but not what the kernel gave to its page allocator.
@@ -238,7 +274,7 @@ impl<M: PhysMemory> Source<M> {
                 continue;
             }
             let is_data = self.memmap.image.has_data_in(frame(region, index), 1);
-            if is_data && self.memmap.layout.is_reserved(self.page(index)) {
+            if is_data && self.memmap.layout.is_reserved(self.pages_from(index)) {
                 *class = Some(PageClass::Kernel);
             }
         }

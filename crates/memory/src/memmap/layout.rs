@@ -156,33 +156,46 @@ impl PageLayout {
         u32::try_from(self.free_orders.saturating_sub(1)).unwrap_or(0)
     }
 
-    /// What `page`, the struct page of `pfn`, says; `second` is the one behind it, empty if there is none. `None` if it
-    /// says nothing, or nothing that makes sense. A tail says nothing: what it is, its head says.
-    pub(super) fn block(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> Option<Block> {
-        let flags = self.flags(page)?;
-        if self.is_tail(page) {
+    /// What the first of `pages`, the struct page of `pfn`, says. `None` if it says nothing, or nothing that makes sense.
+    /// A tail says nothing: what it is, its head says.
+    pub(super) fn block(&self, pfn: Pfn, pages: &[u8]) -> Option<Block> {
+        let flags = self.flags(pages)?;
+        let block = self.block_of(pfn, flags, pages);
+        match block {
+            Some(Block { pages: 2.., .. }) => block,
+            // Of larger blocks any page may be damaged.
+            _ if self.pg_hwpoison.is_set(flags) => Some(Block { class: PageClass::HwPoison, pages: 1 }),
+            _ => block,
+        }
+    }
+
+    fn block_of(&self, pfn: Pfn, flags: u64, pages: &[u8]) -> Option<Block> {
+        if self.is_tail(pages) {
             return None;
         }
-        let mapcount = le::u32_at(page, self.mapcount)?;
+        let mapcount = le::u32_at(pages, self.mapcount)?;
+        if self.buddy.is(mapcount) {
+            return self.free_block(pfn, self.long(pages, self.private)?);
+        }
         if self.offline.is(mapcount) {
             return Some(Block { class: PageClass::Offline, pages: 1 });
-        }
-        if self.buddy.is(mapcount) {
-            return self.free_block(pfn, self.long(page, self.private)?);
         }
         if self.unaccepted.is(mapcount) {
             return self.free_block(pfn, self.free_orders.checked_sub(1)?);
         }
-        let is_head = self.pg_head.is_set(flags);
-        let pages = if is_head { self.compound_pages(pfn, second) } else { 1 };
-        let is_hugetlb = is_head && self.is_hugetlb(mapcount, second);
+        let (count, is_hugetlb) = match pages.get(self.page_bytes..) {
+            Some(second) if self.pg_head.is_set(flags) => {
+                (self.compound_pages(pfn, second), self.is_hugetlb(mapcount, second))
+            }
+            _ => (1, false),
+        };
         let class = if is_hugetlb && self.pg_hwpoison.is_set(flags) {
             // Which of its pages are damaged is not said here.
             PageClass::HwPoison
         } else if self.is_slab(flags, mapcount) {
             PageClass::Slab
         } else {
-            let is_anon = self.long(page, self.mapping)? & PAGE_MAPPING_ANON != 0;
+            let is_anon = self.long(pages, self.mapping)? & PAGE_MAPPING_ANON != 0;
             match self.is_cache(flags) {
                 true if is_anon => PageClass::User,
                 true if self.pg_private.may_be_set(flags) => PageClass::CachePrivate,
@@ -192,14 +205,15 @@ impl PageLayout {
                 false => PageClass::Kernel,
             }
         };
-        Some(Block { class, pages })
+        Some(Block { class, pages: count })
     }
 
-    /// Whether `page` belongs to a compound page whose head is before it, or looks like that: of a large hugetlb page
-    /// the kernel lets many struct pages share a frame, and then copies of its head appear among its tails.
-    pub(super) fn may_have_head_before(&self, pfn: Pfn, page: &[u8], second: &[u8]) -> bool {
-        let Some(flags) = self.flags(page) else { return false };
-        self.is_tail(page) || (self.pg_head.is_set(flags) && self.compound_pages(pfn, second) == 1)
+    /// Whether the first of `pages` belongs to a compound page whose head is before it, or looks like that: of a large
+    /// hugetlb page the kernel lets many struct pages share a frame, and then copies of its head appear among its tails.
+    pub(super) fn may_have_head_before(&self, pfn: Pfn, pages: &[u8]) -> bool {
+        let Some(flags) = self.flags(pages) else { return false };
+        let second = pages.get(self.page_bytes..).unwrap_or_default();
+        self.is_tail(pages) || (self.pg_head.is_set(flags) && self.compound_pages(pfn, second) == 1)
     }
 
     /// Whether the page is damaged.
@@ -214,6 +228,7 @@ impl PageLayout {
 
     /// The flags; `None` of a struct page that was never set up, which debugging kernels fill with ones
     /// (`PAGE_POISON_PATTERN`).
+    #[inline]
     fn flags(&self, page: &[u8]) -> Option<u64> {
         let unused = u64::MAX >> (64 - 8 * self.long_bytes);
         self.long(page, self.flags).filter(|flags| *flags != unused)
@@ -263,6 +278,7 @@ impl PageLayout {
         }
     }
 
+    #[inline]
     fn long(&self, page: &[u8], offset: usize) -> Option<u64> {
         le::long_at(page, offset, self.long_bytes)
     }

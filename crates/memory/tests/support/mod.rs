@@ -189,6 +189,37 @@ impl Crashed {
         crashed
     }
 
+    /// A machine that has been up for long: free memory in small blocks between all kinds of use. `pages` are a multiple
+    /// of a section's.
+    pub(crate) fn fragmented(generation: Generation, pages: u64) -> Self {
+        let mut crashed = Self::new(generation, Model::Vmemmap, pages / SECTION_PAGES);
+        let mut random = 1_u32;
+        let mut pfn = 0;
+        while pfn < pages {
+            // xorshift32 (Marsaglia, 2003).
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            let (what, max_order) = match random % 256 {
+                0..=63 => (Use::Free, 4),
+                64..=127 => (Use::Anon, 0),
+                128..=175 => (Use::Cache, 2),
+                176..=191 => (Use::Private, 0),
+                192..=223 => (Use::Slab, 3),
+                224..=254 => (Use::Kernel, 2),
+                _ => (Use::Anon, 9),
+            };
+            let order = (random >> 8) % (max_order + 1);
+            // At a multiple of its size, before the end; what is passed over stays the kernel's.
+            pfn = pfn.next_multiple_of(1 << order);
+            if pfn < pages {
+                crashed.set(pfn, what, order);
+            }
+            pfn += 1 << order;
+        }
+        crashed
+    }
+
     /// The first frame that has a struct page.
     pub(crate) fn first_pfn(&self) -> u64 {
         if let Model::Flat(start_pfn) = self.model { start_pfn } else { 0 }
@@ -220,7 +251,7 @@ impl Crashed {
     }
 
     /// Maps 2 MiB.
-    fn map_large(&mut self, va: u64, pa: u64, flags: u64) {
+    pub(crate) fn map_large(&mut self, va: u64, pa: u64, flags: u64) {
         let entry = self.entry(va, 2);
         self.put_u64(entry, pa | flags | PRESENT | LARGE);
     }
