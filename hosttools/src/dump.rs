@@ -199,6 +199,15 @@ pub trait PageReader: Send {
     /// # Errors
     /// If it is not in the dump, or is damaged.
     fn read(&mut self, pfn: u64, page: &mut [u8]) -> Result<(), Error>;
+
+    /// Fills `pages` (some pages of `page_bytes` each) with the bytes of `first` and those behind it, the state of all of
+    /// which is [`PageState::Data`].
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_run(&mut self, first: u64, page_bytes: usize, pages: &mut [u8]) -> Result<(), Error> {
+        (first..).zip(pages.chunks_mut(page_bytes)).try_for_each(|(pfn, page)| self.read(pfn, page))
+    }
 }
 
 /// All pages of RAM as runs, ascending; neighbouring runs differ in their state.

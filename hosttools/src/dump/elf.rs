@@ -81,6 +81,12 @@ impl<F: ReadAt + Send + Sync> ElfDump<F> {
         self.stretches.get(index..).unwrap_or_default()
     }
 
+    /// Reads what a stretch has at `pa`.
+    fn read_stretch(&self, stretch: &Stretch, pa: u64, to: &mut [u8]) -> Result<(), Error> {
+        let offset = stretch.file_offset.saturating_add(pa.saturating_sub(stretch.start));
+        self.file.read_exactly(offset, to).map_err(Error::io("read page", &self.path))
+    }
+
     /// Whether all RAM of page `pfn` is in the file.
     fn has(&self, pfn: u64) -> bool {
         let shift = self.facts.page_shift;
@@ -153,11 +159,21 @@ impl<F: ReadAt + Send + Sync> PageReader for ElfReader<'_, F> {
             let in_page = usize::try_from(start - page_start).unwrap_or(usize::MAX);
             let bytes = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
             if let Some(to) = page.get_mut(in_page..).and_then(|rest| rest.get_mut(..bytes)) {
-                let offset = stretch.file_offset.saturating_add(start - stretch.start);
-                dump.file.read_exactly(offset, to).map_err(Error::io("read page", &dump.path))?;
+                dump.read_stretch(stretch, start, to)?;
             }
         }
         Ok(())
+    }
+
+    fn read_run(&mut self, first: u64, page_bytes: usize, pages: &mut [u8]) -> Result<(), Error> {
+        let start = first.checked_shl(self.0.facts.page_shift).unwrap_or(u64::MAX);
+        let end = start.saturating_add(pages.len() as u64);
+        match self.0.from(start).first() {
+            Some(stretch) if stretch.start <= start && end <= stretch.file_end => {
+                self.0.read_stretch(stretch, start, pages)
+            }
+            _ => (first..).zip(pages.chunks_mut(page_bytes)).try_for_each(|(pfn, page)| self.read(pfn, page)),
+        }
     }
 }
 
