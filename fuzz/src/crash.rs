@@ -3,7 +3,10 @@
 use memory::paging::WalkError;
 use memory::printk::KernelLog;
 use memory::printk::format::write_record;
-use memory::{KernelSpace, MemoryMap, PHYS_ADDR_END, Pfn, PhysMemory, VirtAddr, VirtMemory};
+use memory::{
+    Classifier, DumpLevel, KernelSpace, MemMap, MemoryMap, PHYS_ADDR_END, PageClass, PageCounts, Pfn,
+    PhysMemory, VirtAddr, VirtMemory,
+};
 use vmcore::elfcorehdr::{ElfCoreHdr, MAX_FAULTS, MAX_NOTE_BYTES, MAX_PROGRAM_HEADERS, Machine};
 use vmcore::headers::CoreHeader;
 use vmcore::notes::{Notes, find_vmcoreinfo};
@@ -129,4 +132,38 @@ pub fn x86_64_walk(data: &[u8]) {
         assert!(start <= at, "steps leave nothing out");
         at = start.checked_add(bytes).unwrap_or(VirtAddr(u64::MAX));
     }
+}
+
+/// The memmap: the frame to begin with, whose lowest bits are the dump level too, a VMCOREINFO, memory from 0 on.
+pub fn memmap(data: &[u8]) {
+    let Some((start, rest)) = data.split_first_chunk() else { return };
+    let Some((text, bytes)) = split(rest) else { return };
+    let memory = SliceMemory { start: 0, bytes, long_bytes: 8 };
+    let info = VmcoreInfo::new(text);
+    let Ok(kernel) = KernelSpace::new(&memory, Machine::X86_64, &info) else { return };
+    let Ok(memmap) = MemMap::find(&info, &kernel) else { return };
+    assert!(memmap.image().runs().all(|run| run.first < run.end));
+
+    let start = u64::from_le_bytes(*start);
+    let level = DumpLevel::new((start % 32) as u8).expect("there are 32");
+    let end = Pfn(start.saturating_add(1100));
+    let classes = |from: u64| {
+        let mut classifier = Classifier::new(Some((memmap, kernel)), level);
+        let mut classes: Vec<PageClass> = Vec::new();
+        let mut counts = PageCounts::default();
+        let mut at = Pfn(from);
+        while at < end {
+            let span = classifier.span(at, end);
+            assert!(span.first == at && span.pages > 0 && span.end() <= end, "spans follow each other");
+            counts += span;
+            classes.extend(std::iter::repeat_n(span.class, span.pages as usize));
+            at = span.end();
+        }
+        assert_eq!(counts.total(), classes.len() as u64);
+        assert!(classifier.pages_in_doubt() <= counts.of(PageClass::Kernel));
+        classes
+    };
+    let all = classes(start);
+    let middle = all.len() / 2;
+    assert!(classes(start + middle as u64) == all[middle..], "it is the same wherever a walk begins");
 }

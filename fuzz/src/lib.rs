@@ -19,7 +19,7 @@ mod host;
 pub mod seeds;
 mod slice_memory;
 
-pub use crash::{elfcorehdr, notes_vmcoreinfo, printk, x86_64_walk};
+pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, printk, x86_64_walk};
 pub use dump::{elfcore, flattened, kdump_header};
 pub use host::{frame_decoder, journal, kdump_reader};
 
@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("notes_vmcoreinfo", notes_vmcoreinfo),
     ("printk", printk),
     ("x86_64_walk", x86_64_walk),
+    ("memmap", memmap),
     ("elfcore", elfcore),
     ("flattened", flattened),
     ("kdump_header", kdump_header),

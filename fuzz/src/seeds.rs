@@ -1,5 +1,7 @@
 //! Inputs to begin with: small things that are right, so that the fuzzer needs only to break them.
 
+mod memmap;
+
 use vmcore::elfcore::NewElfCore;
 use vmcore::elfcorehdr::{Class, LoadSegment, Machine};
 use vmcore::flattened::{RecordHead, header};
@@ -74,6 +76,9 @@ pub fn seeds() -> Vec<Seed> {
     add("printk", "ring_buffer_64", ring_buffer(8));
     add("printk", "ring_buffer_32", ring_buffer(4));
     add("printk", "log_buf", log_buf());
+    for (name, generation, is_flat) in memmap::SEEDS {
+        add("memmap", name, memmap::memmap(generation, is_flat));
+    }
     for levels in [4, 5] {
         for leaf in 1..=3 {
             add("x86_64_walk", &format!("level_{leaf}_of_{levels}"), page_tables(levels, leaf));
@@ -374,6 +379,7 @@ fn page_tables(levels: usize, leaf_level: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use memory::printk::KernelLog;
+    use memory::{Classifier, DumpLevel, KernelSpace, MemMap, PageClass, PageCounts, Pfn};
     use vmcore::elfcorehdr::ElfCoreHdr;
     use vmcore::vmcoreinfo::VmcoreInfo;
 
@@ -408,5 +414,26 @@ mod tests {
         }
         let ring = ["Linux version 6.12.0", "a text of\ntwo lines, moved", ""];
         assert_eq!(logs, [&ring[..], &ring, &["Linux version 4.19.0", "wrapped"]].concat());
+    }
+
+    #[test]
+    fn memmaps_have_pages_of_every_class() {
+        for bytes in of("memmap") {
+            let (text, image) = split(&bytes[8..]).unwrap();
+            let memory = SliceMemory { start: 0, bytes: image, long_bytes: 8 };
+            let info = VmcoreInfo::new(text);
+            let kernel = KernelSpace::new(memory, Machine::X86_64, &info).unwrap();
+            let memmap = MemMap::find(&info, &kernel).unwrap();
+            let mut classifier = Classifier::new(Some((memmap, kernel)), DumpLevel::ALL);
+            let mut counts = PageCounts::default();
+            let mut at = Pfn(0);
+            while at < Pfn(64) {
+                let span = classifier.span(at, Pfn(64));
+                counts += span;
+                at = span.end();
+            }
+            let counts = PageClass::ALL.map(|class| counts.of(class));
+            assert_eq!(counts, [18, 5, 3, 1, 24, 12, 0, 1]);
+        }
     }
 }
