@@ -205,3 +205,58 @@ fn stretches(loads: &[LoadSegment], file_bytes: u64) -> Vec<Stretch> {
     });
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use ::memory::{PhysAddr, PhysMemory, ReadFaultKind};
+    use vmcore::elfcore::{NewElfCore, data_offset};
+    use vmcore::headers::{Class, Machine};
+
+    use super::*;
+    use crate::dump::DumpMemory;
+
+    const PAGE: u64 = 4096;
+
+    /// RAM from page 1 on: five pages in one piece of the file, two in another, two of zeros that are not in it.
+    fn dump() -> ElfDump<Vec<u8>> {
+        let start = data_offset(Class::ELF64, 2, 0);
+        let load = |pfn: u64, p_offset, p_filesz, p_memsz| LoadSegment {
+            p_vaddr: 0,
+            p_paddr: pfn * PAGE,
+            p_offset,
+            p_filesz,
+            p_memsz,
+        };
+        let loads = [load(1, start + 2 * PAGE, 5 * PAGE, 5 * PAGE), load(6, start, 2 * PAGE, 4 * PAGE)];
+        let new = NewElfCore {
+            class: Class::ELF64,
+            machine: Machine::X86_64,
+            e_flags: 0,
+            notes: &[],
+            loads: &loads,
+        };
+        let mut file = new.encode().unwrap();
+        file.resize(usize::try_from(start).unwrap(), 0);
+        file.extend((0..7 * PAGE).map(|byte| u8::try_from((byte / 16 + byte / PAGE) % 251).unwrap()));
+        ElfDump::read(Path::new("test"), file).unwrap()
+    }
+
+    #[test]
+    fn memory_is_the_same_however_much_of_it_is_read_at_once() {
+        let dump = dump();
+        let memory = DumpMemory::new(&dump);
+        let mut bytes = vec![0; 9 * PAGE as usize];
+        for (at, byte) in (PAGE..).zip(&mut bytes) {
+            memory.read(PhysAddr(at), std::slice::from_mut(byte)).unwrap();
+        }
+        assert!(bytes[..7 * PAGE as usize].chunks(16).any(|line| line[0] != 0));
+        for start in [0, 1, 2 * PAGE, 3 * PAGE + 16, 4 * PAGE, 6 * PAGE] {
+            let mut read = vec![0xee; (9 * PAGE - start) as usize];
+            memory.read(PhysAddr(PAGE + start), &mut read).unwrap();
+            assert!(read == bytes[start as usize..], "from {start:#x}");
+        }
+        let mut too_much = vec![0; 4 * PAGE as usize];
+        let fault = memory.read(PhysAddr(8 * PAGE), &mut too_much).unwrap_err();
+        assert_eq!((fault.pa, fault.kind), (PhysAddr(10 * PAGE), ReadFaultKind::NotRam));
+    }
+}
