@@ -31,17 +31,15 @@ if [ -n "$LAB_LOAD" ]; then
 fi
 
 sleep "$LAB_DELAY"
-# As late as can be: what src/report.rs reads, on the second serial port. Who reads the flags must not end before the
-# crash, or its own pages would be others by then: it goes on to read from a pipe that nobody writes to. And who waits
-# for it must not start anything.
+# As late as can be: what src/report.rs reads, on a port of virtio, which takes a megabyte at once. Who reads the flags must
+# not end before the crash, or its own pages would be others by then: it goes on to read from a pipe that nobody writes to.
 if [ "$LAB_REPORT" = 1 ]; then
+    port=$(echo /dev/vport*p1)
     mkfifo /tmp/never
-    stty -F /dev/ttyS1 raw
-    { cat /proc/meminfo /proc/buddyinfo /proc/zoneinfo; printf '\0'; } >/dev/ttyS1
-    cat /proc/kpageflags /tmp/never >/dev/ttyS1 &
-    # It is opened when the flags have been read. What is still in the port's buffer takes some milliseconds.
-    exec 3>/tmp/never 4<>/tmp/never
-    read -t 1 line <&4
+    { cat /proc/meminfo /proc/buddyinfo /proc/zoneinfo; printf '\0'; } >"$port"
+    cat /proc/kpageflags /tmp/never >"$port" &
+    # Opens when the flags have been written: nothing is started to wait for that.
+    exec 3>/tmp/never
 fi
 echo "LAB: crashing"
 # The terminal sends in its own time, and a crash would not wait for it: stty does.

@@ -23,17 +23,13 @@ hugetlb() {
     mount -t hugetlbfs huge /huge && fallocate -l 8388608 /huge/file || without "hugetlbfs"
 }
 
-# tmpfs, also with huge pages, and free blocks of every order: a large file that went, and every other one of many small
-# ones.
+# tmpfs, also with huge pages; and a file that went.
 shared_memory() {
     dd if=/dev/urandom of=/tmp/random bs=64k count=64 2>/dev/null
     dd if=/dev/zero of=/tmp/zero bs=64k count=32 2>/dev/null
     mkdir /shm
     mount -t tmpfs -o huge=always shm /shm && dd if=/dev/urandom of=/shm/random bs=1M count=5 2>/dev/null ||
         without "huge pages in tmpfs"
-    mkdir /tmp/pieces
-    awk 'BEGIN { for (i = 0; i < 600; i++) { f = "/tmp/pieces/" i; printf "%4000d", i > f; close(f) } }'
-    rm /tmp/pieces/*[13579]
     dd if=/dev/urandom of=/tmp/freed bs=64k count=64 2>/dev/null
     rm /tmp/freed
 }
@@ -73,6 +69,17 @@ untouchable() {
     done
 }
 
+# Free blocks of the small orders: holes between many small files. Last, so that nothing fills them, and more than a CPU
+# keeps on its own list, which grows with need if it may (percpu_pagelist_fraction before 5.14).
+fragments() {
+    for knob in /proc/sys/vm/percpu_pagelist*_fraction; do
+        echo 1000 >$knob
+    done
+    mkdir /tmp/pieces
+    awk 'BEGIN { for (i = 0; i < 4000; i++) { f = "/tmp/pieces/" i; printf "%4000d", i > f; close(f) } }'
+    cd /tmp/pieces && rm -f *[13579]?? *[13579]? *[1357] && cd /
+}
+
 populate() {
     processes
     hugetlb
@@ -80,4 +87,5 @@ populate() {
     page_cache
     untouchable
     cat /proc/*/maps >/tmp/maps 2>/dev/null
+    fragments
 }

@@ -19,17 +19,24 @@ const SEPARATOR_LINE: &str = "@@rcapture@@\n";
 pub struct Crash {
     root: Root,
     version: String,
+    reads_modules: bool,
 }
 
 impl Crash {
     pub(crate) fn in_root(root: Root, version: String) -> Result<Self> {
         root.program("crash")?;
-        Ok(Self { root, version })
+        Ok(Self { root, version, reads_modules: true })
     }
 
     /// The package's version.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The same without a look at the kernel's modules: what crash does not know of these may keep it from starting.
+    #[must_use]
+    pub fn without_modules(self) -> Self {
+        Self { reads_modules: false, ..self }
     }
 
     /// Runs `commands` on a dump in one session, and returns what crash printed for each of them.
@@ -105,6 +112,9 @@ impl Crash {
         lines.push_str("quit\n");
         script.write_all(lines.as_bytes()).on("write", script.path())?;
         let mut command = self.root.command("crash")?;
+        if !self.reads_modules {
+            command.arg("--no_modules");
+        }
         command.arg("-s").args(options).arg("-i").arg(script.path()).arg(vmlinux).arg(vmcore);
         // Neither the user's ~/.crashrc nor a pager has a say.
         command.env("HOME", "/nonexistent").env("TERM", "dumb").env("LC_ALL", "C");

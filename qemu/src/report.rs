@@ -1,4 +1,4 @@
-//! What the guest says of its pages right before it crashes, on its second serial port.
+//! What the guest says of its pages right before it crashes.
 
 use std::fs;
 use std::path::Path;
@@ -96,6 +96,37 @@ impl Report {
             .unwrap_or(PageFlags::NOPAGE)
     }
 
+    /// The number behind `name` in /proc/meminfo: KiB, or pages of hugetlbfs.
+    #[must_use]
+    pub fn meminfo(&self, name: &str) -> Option<u64> {
+        let numbers = self.text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        numbers.filter_map(|numbers| numbers.split_whitespace().next()?.parse().ok()).next()
+    }
+
+    /// How many free blocks there are, by their order: the sums of /proc/buddyinfo.
+    #[must_use]
+    pub fn free_blocks(&self) -> Vec<u64> {
+        let mut sums = Vec::new();
+        for line in self.text.lines().filter(|line| line.starts_with("Node ")) {
+            // `Node 0, zone  NAME` and the numbers; /proc/zoneinfo has such a line without any.
+            let counts = line.split_whitespace().skip(4).filter_map(|count| count.parse::<u64>().ok());
+            for (order, count) in counts.enumerate() {
+                match sums.get_mut(order) {
+                    Some(sum) => *sum += count,
+                    None => sums.push(count),
+                }
+            }
+        }
+        sums
+    }
+
+    /// How many free pages the CPUs keep for themselves, by /proc/zoneinfo.
+    #[must_use]
+    pub fn free_pages_of_cpus(&self) -> u64 {
+        let counts = self.text.lines().filter_map(|line| line.trim().strip_prefix("count:"));
+        counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
+    }
+
     /// How many frames there are flags for.
     #[must_use]
     pub const fn frames(&self) -> u64 {
@@ -125,6 +156,20 @@ mod tests {
         assert!(report.flags(0).has(PageFlags::BUDDY));
         assert!(report.flags(1).has(PageFlags::ANON) && !report.flags(1).has(PageFlags::BUDDY));
         assert_eq!(report.flags(2), PageFlags::NOPAGE);
+    }
+
+    #[test]
+    fn its_text_tells_what_kinds_of_memory_there_are() {
+        let text = "MemTotal:   441804 kB\nAnonHugePages:     18432 kB\nHugePages_Free:        2\n\
+                    Node 0, zone      DMA      0      1 \nNode 0, zone    DMA32   1192    414 \n\
+                    Node 0, zone    DMA32\n  pages free     3840\n              count:    44\n              count: 84\n\0\
+                    12345678";
+        let report = Report::read(file(text.as_bytes()).path()).unwrap();
+        assert_eq!(report.meminfo("AnonHugePages"), Some(18432));
+        assert_eq!(report.meminfo("HugePages_Free"), Some(2));
+        assert_eq!(report.meminfo("HugePages"), None);
+        assert_eq!(report.free_blocks(), [1192, 415]);
+        assert_eq!(report.free_pages_of_cpus(), 128);
     }
 
     #[test]

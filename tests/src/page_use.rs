@@ -19,7 +19,7 @@ pub enum PageUse {
     /// Free: left out with bit 16.
     Free,
     /// Always left out: poisoned, or given to the host.
-    Untouchable,
+    GivenUp,
     /// Never left out.
     Kernel,
     /// Left out with several bits that do not go together.
@@ -27,15 +27,19 @@ pub enum PageUse {
 }
 
 impl PageUse {
+    /// Every use there is.
+    pub const ALL: [Self; 6] =
+        [Self::Cache, Self::CachePrivate, Self::User, Self::Free, Self::GivenUp, Self::Kernel];
+
     /// What the kernel says: makedumpfile's rules, for the flags that the kernel exports for any page.
     #[must_use]
     pub fn by_flags(flags: PageFlags) -> Self {
         if flags.has(PageFlags::OFFLINE) {
-            Self::Untouchable
+            Self::GivenUp
         } else if flags.has(PageFlags::BUDDY) {
             Self::Free
         } else if flags.has(PageFlags::HWPOISON) {
-            Self::Untouchable
+            Self::GivenUp
         } else if flags.has(PageFlags::SLAB) {
             Self::Kernel
         } else if flags.has(PageFlags::ANON) || flags.has(PageFlags::HUGE) {
@@ -57,7 +61,7 @@ impl PageUse {
             [false, false, true, false, false] => Self::CachePrivate,
             [false, false, false, true, false] => Self::User,
             [false, false, false, false, true] => Self::Free,
-            [true, true, true, true, true] => Self::Untouchable,
+            [true, true, true, true, true] => Self::GivenUp,
             _ => Self::Contradiction,
         }
     }

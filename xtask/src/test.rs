@@ -34,7 +34,7 @@ const FULL: &str = "RCAPTURE_TEST_FULL";
 /// Which tests to run.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
-    /// Also what takes longer: every kernel the lab knows, every trial of the line
+    /// Also what takes longer: every kind of machine, every dump level, crash(8) on every kernel, every trial of the line
     #[arg(long, conflicts_with = "no_qemu")]
     full: bool,
     /// Only the tests that need no machine; the others are counted as skipped
@@ -187,22 +187,21 @@ impl Run<'_> {
     }
 }
 
-/// The suites whose kernels crash in every run.
-const KERNELS: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
-/// Those of them whose debug information is needed, some 300 MB each.
+/// The suites whose kernels' debug information is needed in every run, some 300 MB each.
 const WITH_DEBUG_INFORMATION: [Suite; 1] = [Suite::Bookworm];
 
 /// Brings everything into the lab's cache, so that no test waits for the network.
 fn fetch(is_full: bool) -> Result<()> {
     let lab = Lab::open()?;
-    for suite in if is_full { &Suite::ALL[..] } else { &KERNELS } {
-        let kernel = lab.kernel(*suite)?;
-        if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
+    for suite in Suite::ALL {
+        let kernel = lab.kernel(suite)?;
+        if is_full || WITH_DEBUG_INFORMATION.contains(&suite) {
             lab.vmlinux(&kernel)?;
         }
     }
     lab.userland()?;
     lab.crash()?;
+    lab.makedumpfile()?;
     Ok(())
 }
 

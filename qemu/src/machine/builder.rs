@@ -31,14 +31,15 @@ pub enum Serial {
     Listen(PathBuf),
 }
 
-/// What a balloon on the PCI bus needs, each after what it needs itself.
-const BALLOON_MODULES: [&str; 6] = [
+/// What a balloon and a port for the report need, each after what it needs itself.
+const VIRTIO_MODULES: [&str; 7] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_pci",
     "virtio_balloon",
+    "virtio_console",
 ];
 
 /// The parts of a machine. Made by [`Machine::builder`].
@@ -55,7 +56,7 @@ pub struct MachineBuilder {
     append: Vec<String>,
     arguments: Vec<String>,
     serial: Serial,
-    /// What the second serial port sends.
+    /// What the guest's report is written to.
     report: Option<PathBuf>,
     /// Where somebody else already keeps what the machine sends.
     record: Option<PathBuf>,
@@ -269,8 +270,8 @@ impl MachineBuilder {
         if self.contents.populate {
             names.push("loop");
         }
-        if self.contents.balloon_mib > 0 {
-            names.extend(BALLOON_MODULES);
+        if self.contents.balloon_mib > 0 || self.contents.report {
+            names.extend(VIRTIO_MODULES);
         }
         self.kernel.module_files(&names)
     }
@@ -295,7 +296,7 @@ impl MachineBuilder {
         command.args(["-chardev", &serial, "-serial", "chardev:line"]);
         if let Some(report) = &self.report {
             command.arg("-chardev").arg(format!("file,id=report,path={}", comma_doubled(report)));
-            command.args(["-serial", "chardev:report"]);
+            command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=report"]);
         }
         if self.contents.balloon_mib > 0 {
             command.args(["-device", "virtio-balloon-pci"]);
