@@ -15,6 +15,10 @@ use crate::session::{Run, SessionEnd, SessionHeader};
 /// Blocks that may be incomplete at the same time; the oldest is given up for another.
 pub(crate) const MAX_INCOMPLETE: usize = 64;
 
+/// Whole blocks that are remembered, so that they are handed out once: many times what a sender has on its way. The first
+/// ones are forgotten.
+const MAX_COMPLETE: usize = 4096;
+
 /// Frames that one acknowledgement may answer; it can speak of a few more than these.
 const MAX_UNANSWERED: u16 = ACK_HISTORY / 2;
 
@@ -150,6 +154,12 @@ impl Receiver {
         core::mem::take(&mut self.state.replies)
     }
 
+    /// Bytes of blocks that are incomplete now: at most 64 of [`MAX_ENCODED_BYTES`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.state.incomplete.values().map(|block| block.bytes).sum()
+    }
+
     /// What was wrong with the line so far.
     #[must_use]
     pub fn stats(&self) -> LineStats {
@@ -260,13 +270,22 @@ impl State {
             self.stats.dropped_fragments += block.received();
             *block = Incomplete::of(fragment);
         }
-        if !block.insert(fragment) {
-            self.stats.repeated_fragments += 1;
+        match block.insert(fragment) {
+            Inserted::New => {}
+            Inserted::Repeated => self.stats.repeated_fragments += 1,
+            Inserted::TooMuch => {
+                self.stats.dropped_fragments += block.received() + 1;
+                self.incomplete.remove(&key);
+                return;
+            }
         }
         if let Some(encoded) = block.assemble() {
             self.incomplete.remove(&key);
             if block::generation(&encoded) == fragment.generation {
                 self.complete.insert(key, fragment.generation);
+                if self.complete.len() > MAX_COMPLETE {
+                    self.complete.pop_first();
+                }
                 let (stream, number) = key;
                 sink(Event::Block {
                     session,
@@ -343,25 +362,38 @@ fn low_half(word: u64) -> u32 {
 struct Incomplete {
     generation: u32,
     fragments: Vec<Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+/// What became of a fragment.
+enum Inserted {
+    New,
+    Repeated,
+    /// All together are more than a block may be.
+    TooMuch,
 }
 
 impl Incomplete {
     fn of(fragment: &Fragment<'_>) -> Self {
         let mut fragments = Vec::new();
         fragments.resize(usize::from(fragment.count), None);
-        Self { generation: fragment.generation, fragments }
+        Self { generation: fragment.generation, fragments, bytes: 0 }
     }
 
     fn matches(&self, fragment: &Fragment<'_>) -> bool {
         self.generation == fragment.generation && self.fragments.len() == usize::from(fragment.count)
     }
 
-    /// Whether the fragment was missing.
-    fn insert(&mut self, fragment: &Fragment<'_>) -> bool {
-        let Some(place) = self.fragments.get_mut(usize::from(fragment.index)) else { return false };
-        let is_new = place.is_none();
-        place.get_or_insert_with(|| fragment.bytes.to_vec());
-        is_new
+    fn insert(&mut self, fragment: &Fragment<'_>) -> Inserted {
+        match self.fragments.get_mut(usize::from(fragment.index)) {
+            Some(place @ None) if self.bytes + fragment.bytes.len() <= MAX_ENCODED_BYTES => {
+                *place = Some(fragment.bytes.to_vec());
+                self.bytes += fragment.bytes.len();
+                Inserted::New
+            }
+            Some(Some(_)) => Inserted::Repeated,
+            Some(None) | None => Inserted::TooMuch,
+        }
     }
 
     fn received(&self) -> u64 {
@@ -369,12 +401,8 @@ impl Incomplete {
     }
 
     fn assemble(&self) -> Option<Vec<u8>> {
-        let mut encoded = Vec::new();
-        for fragment in &self.fragments {
-            encoded.extend_from_slice(fragment.as_ref()?);
-        }
-        encoded.truncate(MAX_ENCODED_BYTES);
-        Some(encoded)
+        let is_whole = self.fragments.iter().all(Option::is_some);
+        is_whole.then(|| self.fragments.iter().flatten().flatten().copied().collect())
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Sender {
     run: Run,
     /// Whether a receiver knows of this run. Before, what one has stored may be of the run before.
     is_run_known: bool,
+    /// The most that was ever made: a number of blocks, and where the last of them ended.
+    furthest: (u32, Cursor),
     window: Window,
     mode: Mode,
     end: Option<End>,
@@ -116,6 +118,7 @@ impl Sender {
             header,
             run: Run::default(),
             is_run_known: true,
+            furthest: (0, Cursor::START),
             window: Window::new(),
             mode: Mode::OneWay,
             end: None,
@@ -149,6 +152,14 @@ impl Sender {
     pub fn push(&mut self, encoded: &[u8], end: Cursor) {
         debug_assert!(encoded.len() <= MAX_ENCODED_BYTES, "a block is never longer");
         self.window.push(encoded, end, self.fragment_size.best());
+        let (blocks, cursor) = self.furthest;
+        self.furthest = (blocks.max(self.window.next()), cursor.max(end));
+    }
+
+    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 512 KiB.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.window.held_bytes()
     }
 
     /// Number of the next block.
@@ -403,8 +414,12 @@ impl Sender {
         }
         self.run.receiver = receiver;
         self.flight.clear();
+        let (blocks, furthest) = self.furthest;
+        let is_possible = next_block <= blocks && cursor <= furthest;
+        // What was never made nobody can have behind him: whoever says so gets all.
+        let (next_block, cursor) = if is_possible { (next_block, cursor) } else { (0, Cursor::START) };
         let is_of_run = self.is_run_known || next_block <= self.run.first_block;
-        if is_of_run && self.window.start_of(next_block) == Some(cursor) {
+        if is_possible && is_of_run && self.window.start_of(next_block) == Some(cursor) {
             self.window.forget_before(next_block);
             self.window.send_again();
         } else {

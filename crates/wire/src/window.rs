@@ -78,6 +78,10 @@ impl Window {
         self.base
     }
 
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
     /// Number of the next block that is made.
     pub(crate) fn next(&self) -> u32 {
         self.base.wrapping_add(u32::try_from(self.blocks.len()).unwrap_or(0))

@@ -5,7 +5,10 @@ mod support;
 
 use proptest::prelude::*;
 use support::{SESSION, block, end, frame, session};
-use wire::{Body, Cursor, Event, Receiver, Run, SessionHeader, SessionId};
+use wire::{
+    Body, Cursor, Event, Fragment, MAX_ENCODED_BYTES, MAX_FRAGMENT_BYTES, Receiver, Run, SessionHeader,
+    SessionId,
+};
 
 /// What a receiver hands over, but for text.
 #[derive(Debug, PartialEq, Eq)]
@@ -175,4 +178,45 @@ proptest! {
             }
         }
     }
+}
+
+/// A fragment of stream 0 with this much in it.
+fn fragment(block: u32, generation: u32, (index, count): (u8, u8), bytes: usize) -> Vec<u8> {
+    let bytes = &vec![0x5a; bytes];
+    let fragment = Fragment { stream: 0, block, generation, index, count, bytes };
+    frame(SESSION, 0, Body::Fragment(fragment))
+}
+
+#[test]
+fn a_block_whose_fragments_are_more_than_a_block_is_given_up() {
+    let mut receiver = Receiver::new(9);
+    for index in 0..255 {
+        assert_eq!(push(&mut receiver, &fragment(0, 1, (index, 255), MAX_FRAGMENT_BYTES)), []);
+        assert!(receiver.held_bytes() <= MAX_ENCODED_BYTES);
+    }
+    assert!(receiver.stats().dropped_fragments >= 255 * 3 / 4);
+}
+
+#[test]
+fn blocks_that_are_never_completed_take_no_more_memory_than_64() {
+    let mut receiver = Receiver::new(9);
+    for block in 0..1000 {
+        for index in 0..50 {
+            push(&mut receiver, &fragment(block, block, (index, 255), MAX_FRAGMENT_BYTES));
+        }
+        assert!(receiver.held_bytes() <= 64 * MAX_ENCODED_BYTES);
+    }
+    assert_eq!(receiver.held_bytes(), 64 * 50 * MAX_FRAGMENT_BYTES);
+}
+
+#[test]
+fn numbers_at_their_end_are_numbers() {
+    let mut receiver = Receiver::new(9);
+    let run = Run { number: u8::MAX, first_block: u32::MAX, receiver: u8::MAX };
+    push(&mut receiver, &session(SESSION, u16::MAX, run));
+    assert_eq!(push(&mut receiver, &block(SESSION, 0, u32::MAX, b"the last")).len(), 1);
+    push(&mut receiver, &end(SESSION, 1, u32::MAX));
+    receiver.set_durable(u32::MAX);
+    receiver.resume_at(u32::MAX, Cursor { pass: u8::MAX, position: u64::MAX });
+    assert_ne!(receiver.take_replies(), []);
 }

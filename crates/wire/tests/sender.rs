@@ -1,5 +1,5 @@
 //! What a sender makes of what it hears.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::SESSION;
 use wire::line::{Chunk, Deframer};
-use wire::{Body, Cursor, Reply, Run, Sender, SessionEnd};
+use wire::{Body, Cursor, Reply, Run, Sender, SessionEnd, SessionId};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -183,4 +183,132 @@ fn a_second_after_the_last_end_a_sender_that_nobody_answers_is_done() {
     assert_eq!(ends.len(), 5);
     assert!((990..1010).contains(&(line.now - ends[4]).as_millis()));
     assert_eq!(line.said(), []);
+}
+
+fn ack(receiver: u8, latest: u16, history: u32, durable: u16) -> Reply {
+    Reply::Ack { receiver, latest, history, durable }
+}
+
+/// A sender that has sent three blocks to receiver 7, and the sequence number of its last frame.
+fn three_blocks() -> (Line, u16) {
+    let mut line = Line::new();
+    line.said();
+    line.hear(resume(7, 0, Cursor::START));
+    for position in 1..=3 {
+        line.push(2000, at(2, position * 10));
+    }
+    let (latest, _) = *line.said().last().unwrap();
+    (line, latest)
+}
+
+#[test]
+fn a_peer_that_acknowledges_what_was_never_sent_is_not_believed() {
+    let (mut line, latest) = three_blocks();
+    let held = line.sender.held_bytes();
+    for ahead in [1, 2, 1000, 0x7fff] {
+        line.hear(ack(7, latest.wrapping_add(ahead), u32::MAX, 3));
+        assert_eq!(line.sender.held_bytes(), held, "{ahead} frames ahead");
+    }
+    // Frames that were sent, of blocks that were not.
+    for durable in [4, 5, 64, 0x7fff, u16::MAX] {
+        line.hear(ack(7, latest, u32::MAX, durable));
+        assert_eq!(line.sender.held_bytes(), held, "{durable} blocks stored");
+    }
+    line.sender.end(&SessionEnd { blocks: 3, ..SessionEnd::default() });
+    line.said();
+    line.hear(ack(7, latest, u32::MAX, 5));
+    assert!(!line.sender.is_finished());
+    // And it still takes the truth.
+    let (latest, _) = *line.said().last().unwrap_or(&(latest, Said::End));
+    line.hear(ack(7, latest, u32::MAX, 4));
+    assert_eq!(line.sender.held_bytes(), 0);
+}
+
+#[test]
+fn a_peer_that_was_not_heard_of_acknowledges_nothing() {
+    let (mut line, latest) = three_blocks();
+    let held = line.sender.held_bytes();
+    line.hear(ack(8, latest, u32::MAX, 3));
+    assert_eq!(line.sender.held_bytes(), held);
+}
+
+#[test]
+fn replies_of_another_session_say_nothing() {
+    let (mut line, latest) = three_blocks();
+    let held = line.sender.held_bytes();
+    let mut replies = Vec::new();
+    ack(7, latest, u32::MAX, 3).encode(SessionId(0x1235), &mut replies);
+    resume(9, 1, at(2, 10)).encode(SessionId(0x1235), &mut replies);
+    for _ in 0..100 {
+        line.sender.receive(&replies, line.now);
+    }
+    assert_eq!((line.sender.held_bytes(), line.sender.take_rewind()), (held, None));
+    assert_eq!(line.said(), []);
+}
+
+#[test]
+fn old_replies_that_come_again_change_nothing() {
+    let (mut line, latest) = three_blocks();
+    line.hear(ack(7, latest, u32::MAX, 2));
+    let held = line.sender.held_bytes();
+    for old in [ack(7, latest, 0, 0), ack(7, latest.wrapping_sub(3), 0, 1), ack(7, latest, u32::MAX, 2)] {
+        for _ in 0..100 {
+            line.hear(old);
+        }
+        assert_eq!(line.sender.held_bytes(), held, "{old:?}");
+        assert_eq!(line.blocks_said(), [] as [u32; 0], "{old:?}");
+    }
+    // The Resume of the receiver that is heard: the header is repeated for it, and nothing else.
+    for _ in 0..100 {
+        line.hear(resume(7, 0, Cursor::START));
+    }
+    assert_eq!(line.sender.take_rewind(), None);
+    assert!(matches!(line.said()[..], [(_, Said::Header(_))]));
+}
+
+#[test]
+fn whoever_resumes_behind_what_was_ever_made_gets_all() {
+    for (next_block, cursor) in [
+        (u32::MAX, Cursor { pass: u8::MAX, position: u64::MAX }),
+        (u32::MAX, at(2, 30)),
+        (4, at(2, 30)),
+        (3, at(2, 31)),
+        (3, at(3, 0)),
+        (0, at(2, 31)),
+        (1 << 16, Cursor::START),
+    ] {
+        let (mut line, _) = three_blocks();
+        line.hear(resume(9, next_block, cursor));
+        assert_eq!(line.sender.take_rewind(), Some(Cursor::START), "{next_block}, {cursor:?}");
+        assert_eq!((line.sender.next_block(), line.sender.first_block()), (0, 0));
+        assert_eq!(line.said()[0].1, Said::Header(Run { number: 1, first_block: 0, receiver: 9 }));
+        assert_eq!(line.sender.held_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_peer_that_resumes_again_and_again_makes_the_sender_hold_no_more() {
+    let (mut line, _) = three_blocks();
+    for receiver in (1..=u8::MAX).cycle().take(1000) {
+        line.hear(resume(receiver, 2, at(2, 15)));
+        while line.sender.take_rewind().is_some() || line.sender.has_room() {
+            line.push(60_000, at(2, 30));
+        }
+        assert!(line.sender.held_bytes() <= 512 << 10);
+    }
+}
+
+#[test]
+fn numbers_of_blocks_go_on_behind_16_bits() {
+    let mut line = Line::new();
+    line.said();
+    line.hear(resume(7, 0, Cursor::START));
+    for number in 0..70_000_u32 {
+        line.push(30, at(2, u64::from(number) + 1));
+        let (latest, said) = *line.said().last().unwrap();
+        assert_eq!(said.block(), Some(number));
+        let [low, high, ..] = (number + 1).to_le_bytes();
+        line.hear(ack(7, latest, u32::MAX, u16::from_le_bytes([low, high])));
+        assert_eq!(line.sender.held_bytes(), 0, "block {number}");
+    }
 }
