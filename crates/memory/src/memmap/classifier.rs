@@ -168,17 +168,11 @@ impl<M: PhysMemory> Source<M> {
         while at < REGION_PAGES {
             let pages = block.map_or(1, |block| usize::try_from(block.pages).unwrap_or(REGION_PAGES).max(1));
             let end = at.saturating_add(pages).min(REGION_PAGES);
-            let of_block = classes.get_mut(at..end).unwrap_or_default();
-            of_block.fill(block.map(|block| block.class));
-            if let Some(block) = block
-                && pages > 1
-                && level.keeps(block.class)
-            {
-                for (index, class) in (at..end).zip(of_block) {
-                    if layout.is_poisoned(self.pages_from(index)) {
-                        *class = Some(PageClass::HwPoison);
-                    }
-                }
+            let class = block.map(|block| block.class);
+            let is_searched = pages > 1 && class.is_some_and(|class| level.keeps(class));
+            for (index, place) in (at..end).zip(classes.get_mut(at..end).unwrap_or_default()) {
+                let is_poisoned = is_searched && layout.is_poisoned(self.pages_from(index));
+                *place = if is_poisoned { Some(PageClass::HwPoison) } else { class };
             }
             at = end;
             block = layout.block(frame(region, at), self.pages_from(at));

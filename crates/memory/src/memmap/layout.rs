@@ -44,7 +44,10 @@ pub(super) struct PageLayout {
     pg_hwpoison: Flag,
     pg_head: Flag,
     pg_reserved: Flag,
-    slab: Slab,
+    /// Of a slab page, before Linux 6.10.
+    slab_flag: Flag,
+    /// And since.
+    slab: PageType,
     hugetlb: Hugetlb,
     /// Where, in the second struct page of a compound page, a byte says its order.
     compound_order: usize,
@@ -59,19 +62,11 @@ pub(super) struct PageLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flag(u64);
 
-/// A value of `page._mapcount` (`page_type`) that says what the page is; never if the mask is 0.
+/// A value of `page._mapcount` (`page_type`) that says what the page is; none does if the mask is 0.
 #[derive(Clone, Copy, Debug)]
 struct PageType {
     value: u32,
     mask: u32,
-}
-
-/// How a slab page is told.
-#[derive(Clone, Copy, Debug)]
-enum Slab {
-    Unknown,
-    Flag(Flag),
-    Type(PageType),
 }
 
 /// How the head of a hugetlb page is told.
@@ -112,11 +107,6 @@ impl PageLayout {
         let pg_private = flag("PG_private");
         let compound_head = info.offset("page.compound_head").or_else(|| info.offset("page.compound_info"));
         let flags = offset("OFFSET(page.flags)", info.offset("page.flags"))?;
-        let slab = match (info.number("PAGE_SLAB_MAPCOUNT_VALUE"), info.number("PG_slab")) {
-            (value @ Some(_), _) => Slab::Type(PageType::of(value)),
-            (None, number @ Some(_)) => Slab::Flag(Flag::numbered(number)),
-            (None, None) => Slab::Unknown,
-        };
         let free_orders = info.length("zone.free_area").filter(|orders| *orders <= MAX_FREE_ORDER + 1);
         Ok(Self {
             page_bytes,
@@ -135,7 +125,8 @@ impl PageLayout {
             pg_head: Flag(info.number_u64("PG_head_mask").unwrap_or(0)),
             // The flag before PG_private in every kernel; VMCOREINFO has no number for it.
             pg_reserved: Flag(pg_private.0 >> 1),
-            slab,
+            slab_flag: flag("PG_slab"),
+            slab: page_type("PAGE_SLAB_MAPCOUNT_VALUE"),
             hugetlb: Hugetlb::new(info, page_bytes),
             // Since Linux 6.6 it is the low byte of `flags`.
             compound_order: second_page_offset(
@@ -189,22 +180,17 @@ impl PageLayout {
             }
             _ => (1, false),
         };
-        let class = if is_hugetlb && self.pg_hwpoison.is_set(flags) {
+        if is_hugetlb && self.pg_hwpoison.is_set(flags) {
             // Which of its pages are damaged is not said here.
-            PageClass::HwPoison
-        } else if self.is_slab(flags, mapcount) {
-            PageClass::Slab
-        } else {
-            let is_anon = self.long(pages, self.mapping)? & PAGE_MAPPING_ANON != 0;
-            match self.is_cache(flags) {
-                true if is_anon => PageClass::User,
-                true if self.pg_private.may_be_set(flags) => PageClass::CachePrivate,
-                true => PageClass::Cache,
-                // Slab keeps data of its own in `mapping`: who cannot tell a slab page cannot tell an anonymous one.
-                false if is_hugetlb || (is_anon && self.knows_slab()) => PageClass::User,
-                false => PageClass::Kernel,
-            }
-        };
+            return Some(Block { class: PageClass::HwPoison, pages: count });
+        }
+        let is_slab = self.slab_flag.is_set(flags) | self.slab.is(mapcount);
+        let is_swapcache = self.pg_swapcache.is_set(flags) & self.pg_swapbacked.is_set(flags);
+        let is_cache = self.pg_lru.is_set(flags) | is_swapcache;
+        let is_anon = self.long(pages, self.mapping)? & PAGE_MAPPING_ANON != 0;
+        // Slab keeps data of its own in `mapping`: who cannot tell a slab page cannot tell an anonymous one.
+        let is_user = is_hugetlb | (is_anon & (is_cache | self.knows_slab()));
+        let class = class_of_used(is_slab, is_user, is_cache, self.pg_private.may_be_set(flags));
         Some(Block { class, pages: count })
     }
 
@@ -238,20 +224,8 @@ impl PageLayout {
         self.long(page, self.compound_head).is_some_and(|head| head & TAIL != 0)
     }
 
-    fn is_slab(&self, flags: u64, mapcount: u32) -> bool {
-        match self.slab {
-            Slab::Unknown => false,
-            Slab::Flag(flag) => flag.is_set(flags),
-            Slab::Type(page_type) => page_type.is(mapcount),
-        }
-    }
-
     fn knows_slab(&self) -> bool {
-        !matches!(self.slab, Slab::Unknown)
-    }
-
-    fn is_cache(&self, flags: u64) -> bool {
-        self.pg_lru.is_set(flags) || (self.pg_swapcache.is_set(flags) && self.pg_swapbacked.is_set(flags))
+        self.slab_flag != Flag::NONE || self.slab.mask != 0
     }
 
     fn is_hugetlb(&self, mapcount: u32, second: &[u8]) -> bool {
@@ -284,7 +258,36 @@ impl PageLayout {
     }
 }
 
+/// The class of a frame, or of several, that somebody uses. A table, because there is no telling which of them comes next.
+fn class_of_used(is_slab: bool, is_user: bool, is_cache: bool, is_private: bool) -> PageClass {
+    use PageClass::{Cache, CachePrivate, Kernel, Slab, User};
+    const CLASSES: [PageClass; 16] = [
+        Kernel,
+        Kernel,
+        Cache,
+        CachePrivate,
+        User,
+        User,
+        User,
+        User,
+        Slab,
+        Slab,
+        Slab,
+        Slab,
+        Slab,
+        Slab,
+        Slab,
+        Slab,
+    ];
+    let index = [is_slab, is_user, is_cache, is_private]
+        .into_iter()
+        .fold(0, |index, bit| index << 1 | usize::from(bit));
+    CLASSES.get(index).copied().unwrap_or(Kernel)
+}
+
 impl Flag {
+    const NONE: Self = Self(0);
+
     fn numbered(number: Option<i64>) -> Self {
         let bit = number.and_then(|number| u32::try_from(number).ok());
         Self(bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0))
@@ -305,7 +308,7 @@ impl PageType {
         // The kernel writes it as an int, which its `%ld` shows negative.
         let value = value.map_or(0, |value| value & i64::from(u32::MAX));
         match u32::try_from(value).unwrap_or(0) {
-            0 => Self { value: 0, mask: 0 },
+            0 => Self { value: 1, mask: 0 },
             // Since Linux 6.12 the top byte is the type, and the others may be used for something else.
             value if value & 0x00ff_ffff == 0 => Self { value, mask: 0xff00_0000 },
             value => Self { value, mask: u32::MAX },
@@ -313,7 +316,7 @@ impl PageType {
     }
 
     const fn is(self, mapcount: u32) -> bool {
-        self.mask != 0 && mapcount & self.mask == self.value
+        mapcount & self.mask == self.value
     }
 }
 
