@@ -72,6 +72,16 @@ pub enum WalkError {
     },
 }
 
+impl WalkError {
+    /// The address that was looked up.
+    #[must_use]
+    pub const fn va(&self) -> VirtAddr {
+        match self {
+            Self::NotCanonical { va } | Self::NotMapped { va, .. } | Self::Unreadable { va, .. } => *va,
+        }
+    }
+}
+
 /// Why the page tables are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PageTablesError {

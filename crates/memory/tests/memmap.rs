@@ -277,6 +277,8 @@ fn the_image_is_a_few_runs_however_its_data_is_cut_up() {
         crashed.map_image(pfn, pfn >= text + 600 && pfn % 3 != 0);
     }
     crashed.map_image(text + 1300, true);
+    // What is mapped behind a long hole is something else.
+    crashed.map_image(text + 1301 + (64 << 20 >> 12) + 512, true);
     crashed.say(&format!("SYMBOL(_stext)={:x}\n", support::START_KERNEL_MAP + (text << 12)));
     let memmap = crashed.memmap().unwrap();
     let runs: Vec<_> = memmap.image().runs().map(|run| (run.first.0, run.end.0, run.part)).collect();

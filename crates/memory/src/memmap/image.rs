@@ -18,6 +18,10 @@ const MIN_TEXT_PAGES: u64 = 512;
 /// Steps of the walk over the image: it is mapped by 2 MiB, in places by 4 KiB.
 const MAX_STEPS: usize = 16 * 1024;
 
+/// Bytes between parts of the image that are not mapped, at most: what was needed at boot only may be unmapped then. A
+/// longer hole is the end; walking all of it would take as long as the image.
+const MAX_HOLE_BYTES: u64 = 64 << 20;
+
 /// What the kernel image's mapping has at most (`KERNEL_IMAGE_SIZE`, arch/x86/include/asm/page_64_types.h).
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
@@ -75,7 +79,14 @@ impl KernelImage {
             return image;
         };
         let mut used = 0;
-        for mapping in kernel.mappings(range.start, range.end).take(MAX_STEPS).flatten() {
+        let mut mapped_end = range.start;
+        for step in kernel.mappings(range.start, range.end).take(MAX_STEPS) {
+            let mapping = match step {
+                Ok(mapping) => mapping,
+                Err(error) if error.va().0.saturating_sub(mapped_end.0) < MAX_HOLE_BYTES => continue,
+                Err(_) => break,
+            };
+            mapped_end = VirtAddr(mapping.va.0.saturating_add(mapping.bytes));
             let first = mapping.pa.pfn(page_shift);
             let end = Pfn(first.0.saturating_add(mapping.bytes >> page_shift));
             let part = match (mapping.is_executable, mapping.is_writable) {
