@@ -17,11 +17,13 @@ mod crash;
 mod dump;
 mod host;
 pub mod seeds;
+mod sender;
 mod slice_memory;
 
 pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, printk, x86_64_walk};
 pub use dump::{elfcore, flattened, kdump_header};
 pub use host::{frame_decoder, journal, kdump_reader};
+pub use sender::sender;
 
 /// A target's name and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,4 +41,5 @@ pub const TARGETS: &[Target] = &[
     ("journal", journal),
     ("kdump_reader", kdump_reader),
     ("frame_decoder", frame_decoder),
+    ("sender", sender),
 ];

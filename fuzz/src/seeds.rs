@@ -1,6 +1,7 @@
 //! Inputs to begin with: small things that are right, so that the fuzzer needs only to break them.
 
 mod memmap;
+mod sender;
 
 use vmcore::elfcore::NewElfCore;
 use vmcore::elfcorehdr::{Class, LoadSegment, Machine};
@@ -78,6 +79,9 @@ pub fn seeds() -> Vec<Seed> {
     add("printk", "log_buf", log_buf());
     for (name, generation, is_flat) in memmap::SEEDS {
         add("memmap", name, memmap::memmap(generation, is_flat));
+    }
+    for (name, talk) in sender::talks() {
+        add("sender", name, talk);
     }
     for levels in [4, 5] {
         for leaf in 1..=3 {
@@ -385,6 +389,7 @@ mod tests {
 
     use super::*;
     use crate::crash::{ELFCOREHDR_PA, split};
+    use crate::sender::Driver;
     use crate::slice_memory::SliceMemory;
 
     fn of(target: &str) -> impl Iterator<Item = Vec<u8>> {
@@ -398,6 +403,13 @@ mod tests {
             let core = ElfCoreHdr::read(ELFCOREHDR_PA, &mut |pa, buf| memory.copy(pa, buf)).unwrap();
             assert_eq!((core.loads, core.faults), (loads(), vec![]));
         }
+    }
+
+    #[test]
+    fn talks_come_to_their_end() {
+        let finished = of("sender").map(|bytes| Driver::run(&bytes).sender.is_finished());
+        let expected = [true, true, true, false, false, false, false, false];
+        assert_eq!(finished.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Sender {
     run: Run,
     /// Whether a receiver knows of this run. Before, what one has stored may be of the run before.
     is_run_known: bool,
-    /// The most that was ever made: a number of blocks, and where the last of them ended.
+    /// The most that was ever sent: a number of whole blocks, and where the last of them ended.
     furthest: (u32, Cursor),
     window: Window,
     mode: Mode,
@@ -61,6 +61,8 @@ pub struct Sender {
     rewind: Option<Cursor>,
 
     sequence: u16,
+    /// Frames so far, as far as sequence numbers can tell: at most 65535.
+    frames: u16,
     flight: VecDeque<Sent>,
     replies: ReplyReader,
     round_trip: Duration,
@@ -88,6 +90,7 @@ enum Mode {
 struct End {
     payload: Vec<u8>,
     due: Duration,
+    is_said: bool,
     /// One-way.
     repeats_left: u8,
     /// One-way: nobody answered the last one either.
@@ -126,6 +129,7 @@ impl Sender {
             header_at: None,
             rewind: None,
             sequence: 0,
+            frames: 0,
             flight: VecDeque::with_capacity(MAX_FLIGHT),
             replies: ReplyReader::new(),
             round_trip: KEEP_ALIVE_EVERY,
@@ -152,8 +156,6 @@ impl Sender {
     pub fn push(&mut self, encoded: &[u8], end: Cursor) {
         debug_assert!(encoded.len() <= MAX_ENCODED_BYTES, "a block is never longer");
         self.window.push(encoded, end, self.fragment_size.best());
-        let (blocks, cursor) = self.furthest;
-        self.furthest = (blocks.max(self.window.next()), cursor.max(end));
     }
 
     /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 512 KiB.
@@ -200,6 +202,7 @@ impl Sender {
         self.end = Some(End {
             payload: end.encode(),
             due: Duration::ZERO,
+            is_said: false,
             repeats_left: END_REPEATS,
             is_unheard: false,
             is_stored: false,
@@ -279,6 +282,9 @@ impl Sender {
             self.put(now, Body::Fragment(fragment), Payload::Fragment(id, fragment.bytes.len()));
         }
         self.scratch = scratch;
+        let (blocks, cursor) = self.furthest;
+        let sent = self.window.set_sent(id);
+        self.furthest = (blocks.max(sent), cursor.max(self.window.start_of(sent).unwrap_or(cursor)));
         match self.mode {
             Mode::OneWay => self.window.set_received(id),
             Mode::Answered(_) => self.window.set_in_flight(id, true),
@@ -297,6 +303,7 @@ impl Sender {
             // Who has not heard the header by now would not know what to do with the rest.
             self.header_at = None;
         }
+        end.is_said = true;
         end.repeats_left = end.repeats_left.saturating_sub(1);
         end.due = now + KEEP_ALIVE_EVERY;
         let payload = core::mem::take(&mut end.payload);
@@ -327,6 +334,7 @@ impl Sender {
         }
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
+        self.frames = self.frames.saturating_add(1);
         self.frame.clear();
         Frame { session: self.session, sequence, body }.encode(&mut self.frame);
         line::encode(&self.frame, &mut self.line);
@@ -364,7 +372,7 @@ impl Sender {
     fn acknowledged(&mut self, latest: u16, history: u32, durable: u16, now: Duration) {
         let is_ahead = |a: u16, b: u16| a != b && a.wrapping_sub(b) < 1 << 15;
         // Of frames that were never sent, or that are long settled, it says nothing.
-        if !is_ahead(self.sequence, latest) {
+        if !is_ahead(self.sequence, latest) || self.sequence.wrapping_sub(latest) > self.frames {
             return;
         }
         self.mode = Mode::Answered(now);
@@ -394,10 +402,11 @@ impl Sender {
         let [low, high, ..] = base.to_le_bytes();
         let ahead = durable.wrapping_sub(u16::from_le_bytes([low, high]));
         let Some(durable) = base.checked_add(u32::from(ahead)) else { return };
-        if durable <= self.window.next() {
+        if durable <= self.window.sent() {
             self.window.forget_before(durable);
-        } else if let Some(end) = &mut self.end
+        } else if let Some(end) = self.end.as_mut().filter(|end| end.is_said)
             && durable - 1 == self.window.next()
+            && self.window.sent() == self.window.next()
         {
             self.window.forget_before(durable);
             end.is_stored = true;
@@ -416,9 +425,10 @@ impl Sender {
         self.flight.clear();
         let (blocks, furthest) = self.furthest;
         let is_possible = next_block <= blocks && cursor <= furthest;
-        // What was never made nobody can have behind him: whoever says so gets all.
+        // What was never sent nobody can have behind him: whoever says so gets all.
         let (next_block, cursor) = if is_possible { (next_block, cursor) } else { (0, Cursor::START) };
-        let is_of_run = self.is_run_known || next_block <= self.run.first_block;
+        let is_of_run =
+            next_block <= self.run.first_block || (self.is_run_known && next_block <= self.window.sent());
         if is_possible && is_of_run && self.window.start_of(next_block) == Some(cursor) {
             self.window.forget_before(next_block);
             self.window.send_again();

@@ -36,6 +36,8 @@ pub(crate) struct Window {
     blocks: VecDeque<Kept>,
     /// Number of the first block kept, or else of the next one made.
     base: u32,
+    /// Blocks before this one were sent whole, at least once.
+    sent: u32,
     /// Where the last block ended, and so where the next one begins.
     end: Cursor,
 }
@@ -69,6 +71,7 @@ impl Window {
             arena: VecDeque::with_capacity(ARENA_BYTES),
             blocks: VecDeque::with_capacity(MAX_BLOCKS),
             base: 0,
+            sent: 0,
             end: Cursor::START,
         }
     }
@@ -85,6 +88,11 @@ impl Window {
     /// Number of the next block that is made.
     pub(crate) fn next(&self) -> u32 {
         self.base.wrapping_add(u32::try_from(self.blocks.len()).unwrap_or(0))
+    }
+
+    /// Number of the first block of which a fragment was never sent.
+    pub(crate) const fn sent(&self) -> u32 {
+        self.sent
     }
 
     /// Where the block with this number begins, if the window knows.
@@ -174,6 +182,15 @@ impl Window {
         }
     }
 
+    /// A fragment that was [`Window::waiting`] is sent. They wait in their order: with its last one a block is sent whole,
+    /// and so are those before it. Gives [`Window::sent`].
+    pub(crate) fn set_sent(&mut self, id: FragmentId) -> u32 {
+        if self.kept(id).is_some_and(|kept| kept.count.checked_sub(1) == Some(id.index)) {
+            self.sent = self.sent.max(id.block.wrapping_add(1));
+        }
+        self.sent
+    }
+
     pub(crate) fn set_received(&mut self, id: FragmentId) {
         if let Some(kept) = self.kept(id) {
             kept.received |= bit(id.index);
@@ -211,7 +228,7 @@ impl Window {
         self.end = start;
         self.blocks.clear();
         self.arena.clear();
-        self.base = base;
+        (self.base, self.sent) = (base, base);
     }
 }
 

@@ -225,6 +225,55 @@ fn a_peer_that_acknowledges_what_was_never_sent_is_not_believed() {
 }
 
 #[test]
+fn a_peer_that_has_stored_what_was_not_sent_yet_is_not_believed() {
+    let (mut line, latest) = three_blocks();
+    line.push(2000, at(2, 40));
+    line.sender.end(&SessionEnd { blocks: 4, ..SessionEnd::default() });
+    let held = line.sender.held_bytes();
+    for durable in [4, 5] {
+        line.hear(ack(7, latest, u32::MAX, durable));
+        assert_eq!(line.sender.held_bytes(), held, "{durable} blocks stored");
+    }
+    // A part of the block is not the block.
+    let count = line.sender.pending(line.now).len();
+    line.sender.advance(count);
+    line.hear(ack(7, latest.wrapping_add(1), u32::MAX, 4));
+    assert_eq!(line.sender.held_bytes(), held);
+    let before_the_end = line.sender.pending(line.now).len();
+    line.sender.advance(before_the_end);
+    line.hear(ack(7, latest.wrapping_add(2), u32::MAX, 5));
+    assert!(!line.sender.is_finished(), "the end was not said");
+    let (latest, said) = *line.said().last().unwrap();
+    assert_eq!(said, Said::End);
+    line.hear(ack(7, latest, u32::MAX, 5));
+    assert!(line.sender.is_finished());
+}
+
+#[test]
+fn a_peer_that_acknowledges_frames_before_the_first_is_not_believed() {
+    let (mut line, latest) = three_blocks();
+    let held = line.sender.held_bytes();
+    for before in [1, 2, 1000, 0x7000] {
+        line.hear(ack(7, 0_u16.wrapping_sub(before), u32::MAX, 3));
+        assert_eq!(line.sender.held_bytes(), held, "{before} frames before the first");
+    }
+    line.hear(ack(7, latest, u32::MAX, 3));
+    assert_eq!(line.sender.held_bytes(), 0);
+}
+
+#[test]
+fn whoever_resumes_behind_what_was_not_sent_yet_gets_all() {
+    let mut line = Line::new();
+    line.push(100, at(2, 10));
+    line.said();
+    line.push(100, at(2, 20));
+    line.push(100, at(2, 30));
+    line.hear(resume(7, 2, at(2, 20)));
+    assert_eq!(line.sender.take_rewind(), Some(Cursor::START));
+    assert_eq!(line.sender.held_bytes(), 0);
+}
+
+#[test]
 fn a_peer_that_was_not_heard_of_acknowledges_nothing() {
     let (mut line, latest) = three_blocks();
     let held = line.sender.held_bytes();
