@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for target in chosen {
         eprintln!("==> fuzzing {target} for {} s", args.seconds);
         let seconds = format!("-max_total_time={}", args.seconds);
-        let fuzz = cmd!(shell, "rustup run nightly cargo fuzz run {target} -- {seconds}");
+        // A scope's threads may still be ending when it is over: what they then hold is taken for leaked.
+        let fuzz = cmd!(shell, "rustup run nightly cargo fuzz run {target} -- {seconds} -detect_leaks=0");
         without_cargo(fuzz).quiet().run().with_context(|| format!("fuzzing {target}"))?;
     }
     Ok(())
