@@ -70,3 +70,14 @@ pub fn frame_decoder(data: &[u8]) {
     receiver.idle(&mut take);
     assert!(text <= data.len(), "no text that was not there");
 }
+
+/// An encoded block and its records.
+pub fn block(data: &[u8]) {
+    let Ok(block) = Block::decode(data) else { return };
+    assert_eq!(block.raw.len(), block.header.raw_bytes as usize);
+    assert!(block.raw.len() <= MAX_RAW_BYTES);
+    for page_shift in [12, 14, 16] {
+        let records = Records::new(&block.raw, page_shift).take(block.raw.len() + 1).count();
+        assert!(records <= block.raw.len(), "a record is at least a byte");
+    }
+}

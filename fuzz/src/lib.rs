@@ -22,7 +22,7 @@ mod slice_memory;
 
 pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, printk, x86_64_walk};
 pub use dump::{elfcore, flattened, kdump_header};
-pub use host::{frame_decoder, journal, kdump_reader};
+pub use host::{block, frame_decoder, journal, kdump_reader};
 pub use sender::sender;
 
 /// A target's name and what it does.
@@ -41,5 +41,6 @@ pub const TARGETS: &[Target] = &[
     ("journal", journal),
     ("kdump_reader", kdump_reader),
     ("frame_decoder", frame_decoder),
+    ("block", block),
     ("sender", sender),
 ];

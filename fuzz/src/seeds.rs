@@ -9,6 +9,7 @@ use vmcore::flattened::{RecordHead, header};
 use vmcore::kdump::{Abi, DumpHeader, Layout, PageDescriptor, SubHeader, Utsname, VERSION, status};
 use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
 
+use codec::{Effort, Filter, Filtering, Method};
 use rcapture::dump::JournalDump;
 use rcapture::{journal, write};
 use wire::{Block, BlockHeader, Cursor, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId};
@@ -28,6 +29,11 @@ const REAL_VMCOREINFO: [(&str, &[u8]); 2] = [
     ("debian-6.1", include_bytes!("../../crates/vmcore/tests/vmcoreinfo/debian-6.1-x86_64.txt")),
     ("debian-7.2", include_bytes!("../../crates/vmcore/tests/vmcoreinfo/debian-7.2-x86_64.txt")),
 ];
+
+/// A Fill, a Hole and Bytes, which begin with a call and a jump.
+const RECORDS: &[u8] = b"\x02\x34\x12\0\0\0\0\0\xcc\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\
+    \x03\x01\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\
+    \x04\0\xfc\x09\0\0\0\0\0\x10\0\xe8\x10\x20\0\0\xe9\xf0\xff\xff\xff\0\0\0\0\0\0";
 
 /// All of them.
 #[must_use]
@@ -73,6 +79,16 @@ pub fn seeds() -> Vec<Seed> {
         add("kdump_reader", name, vmcore(&journal, options));
     }
     add("journal", "session", journal);
+    for (method, filter) in [
+        (Method::None, Filter::Delta(64)),
+        (Method::Lz4, Filter::None),
+        (Method::Deflate, Filter::X86),
+        (Method::Lzma(Effort::Fast), Filter::Delta(64)),
+        (Method::Lzma(Effort::Dense), Filter::X86),
+    ] {
+        let name = format!("{method}_{filter:?}").to_lowercase().replace([' ', '('], "_").replace(')', "");
+        add("block", &name, block(RECORDS, method, filter));
+    }
     add("flattened", "two_records", flattened());
     add("printk", "ring_buffer_64", ring_buffer(8));
     add("printk", "ring_buffer_32", ring_buffer(4));
@@ -123,19 +139,7 @@ fn session() -> (Vec<u8>, Vec<u8>) {
         record.encode(&mut raw);
         end.count(&record, &raw[start..]);
     }
-    let header = BlockHeader {
-        start: Cursor::START,
-        end: Cursor { pass: 2, position: 11 },
-        codec: codec::CodecId::Deflate,
-        filter: codec::Filter::None,
-        raw_bytes: whole(&raw),
-    };
-    let mut encoded = header.encode().to_vec();
-    let mut encoder = header.codec.encoder();
-    encoded.reserve(codec::max_encoded_bytes(raw.len()));
-    encoder.begin();
-    encoder.write(&raw, &mut encoded).and_then(|()| encoder.finish(&mut encoded)).expect("room enough");
-    assert!(Block::decode(&encoded).is_ok_and(|block| block.raw == raw));
+    let encoded = block(&raw, Method::Deflate, Filter::None);
 
     let header = SessionHeader {
         e_machine: 62,
@@ -151,6 +155,28 @@ fn session() -> (Vec<u8>, Vec<u8>) {
     writer.end(&end).expect("memory");
 
     (line(&header, &encoded, &end), writer.into_inner())
+}
+
+/// The session's block.
+fn block(raw: &[u8], method: Method, filter: Filter) -> Vec<u8> {
+    let header = BlockHeader {
+        start: Cursor::START,
+        end: Cursor { pass: 2, position: 11 },
+        codec: method.codec(),
+        filter,
+        raw_bytes: u32::try_from(raw.len()).expect("small"),
+    };
+    let mut encoded = header.encode().to_vec();
+    let (mut filtering, mut encoder) = (Filtering::new(filter), method.encoder());
+    encoded.reserve(codec::max_encoded_bytes(raw.len()));
+    encoder.begin();
+    for piece in raw.to_vec().chunks_mut(codec::PIECE_BYTES) {
+        encoder.write(filtering.push(piece), &mut encoded).expect("room enough");
+    }
+    encoder.write(filtering.finish(), &mut encoded).expect("room enough");
+    encoder.finish(&mut encoded).expect("room enough");
+    assert!(Block::decode(&encoded).is_ok_and(|block| block.raw == raw));
+    encoded
 }
 
 /// A session on a line, with text around it.

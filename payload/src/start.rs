@@ -1,10 +1,11 @@
 //! From the architecture's entry to the end: the capture kernel's one thread.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use capture::config::{Compress, Config, Link as ConfiguredLink, SerialLink as SerialConfig};
-use capture::{Clock as _, Crash, Options};
-use codec::CodecId;
+use capture::config::{Config, Link as ConfiguredLink, SerialLink as SerialConfig};
+use capture::{Clock as _, Crash, Options, compress};
+use codec::Encoder;
 use memory::PhysAddr;
 use rcapture_payload::boot::{acpi, boot_params};
 use wire::SessionId;
@@ -36,7 +37,7 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
         open_console(&config);
         fatal::report(format_args!("{error}"));
     }
-    open_console(&config);
+    let baud = open_console(&config);
     for remark in &config.remarks {
         console::line(format_args!("rcapture: {remark}"));
     }
@@ -54,12 +55,12 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
             panic!("asked for by rcapture.selftest=panic");
         }
     }
-    capture(&config, &clock);
+    capture(&config, baud, &clock);
     fatal::finish()
 }
 
-/// Opens the first link that works, and says hello on it.
-fn open_console(config: &Config) {
+/// Opens the first link that works, and says hello on it. Gives its bits per second.
+fn open_console(config: &Config) -> u32 {
     let mut failures = Vec::new();
     for link in &config.links {
         let ConfiguredLink::Serial(serial) = *link;
@@ -79,7 +80,7 @@ fn open_console(config: &Config) {
         for (link, error) in failures {
             console::line(format_args!("rcapture: {link}: {error}"));
         }
-        return;
+        return baud;
     }
     // Without a line there is nobody to tell, and nowhere to send to.
     fatal::finish()
@@ -91,7 +92,7 @@ fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
 }
 
 /// Sends the dump; what goes wrong is said on the line.
-fn capture(config: &Config, clock: &Clock) {
+fn capture(config: &Config, baud: u32, clock: &Clock) {
     let Some(elfcorehdr) = config.elfcorehdr else {
         console::line(format_args!(
             "rcapture: no elfcorehdr= on the command line: load this image with kexec -p, which puts it there"
@@ -105,13 +106,9 @@ fn capture(config: &Config, clock: &Clock) {
             return;
         }
     };
-    let codec = match config.compress {
-        Compress::Deflate => CodecId::Deflate,
-        Compress::None => CodecId::None,
-    };
     let options = Options {
         session: session_id(&crash),
-        encoder: codec.encoder(),
+        encoder: encoder(config, baud, &crash, clock),
         level: config.dump_level,
         budget: config.budget,
     };
@@ -129,6 +126,31 @@ fn capture(config: &Config, clock: &Clock) {
         }
         Err(error) => console::line(format_args!("rcapture: {error}")),
     }
+}
+
+/// The encoder that was asked for, or that suits the line. VMCOREINFO, some 3 KiB of text, is what the processor is tried on.
+fn encoder(config: &Config, baud: u32, crash: &Crash, clock: &Clock) -> Box<dyn Encoder> {
+    // A byte is ten bits on the line.
+    let line = u64::from(baud / 10);
+    let mut lzma = 0;
+    let method = compress::choose(config.compress, line, || {
+        lzma = compress::lzma_speed(&crash.vmcoreinfo, clock);
+        lzma
+    });
+    let encoder = method.encoder();
+    let codec = encoder.id();
+    console::line(format_args!("rcapture: compressing with {method}"));
+    if lzma > 0 {
+        console::line(format_args!(
+            "rcapture: the line carries {} KB/s, the processor compresses {} KB/s with LZMA",
+            line / 1000,
+            lzma / 1000
+        ));
+    }
+    if codec != method.codec() {
+        console::line(format_args!("rcapture: there is no memory for it: {codec} instead"));
+    }
+    encoder
 }
 
 /// Differs from one crash to the next: when it was, and how long the processor had been running.

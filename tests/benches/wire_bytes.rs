@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use capture::Budget;
-use codec::CodecId;
+use codec::Method;
 use end_to_end::replay::{Replay, Replayed};
 use memory::DumpLevel;
 use wire::{Block, Event, Pass, Receiver, Record, Records};
@@ -32,11 +32,11 @@ fn main() -> Result<()> {
     for path in dumps {
         let dump = rcapture::dump::open(&path)?;
         let replay = Replay::of(&*dump)?;
-        for codec in [CodecId::None, CodecId::Deflate] {
+        for method in Method::ALL {
             let started = std::time::Instant::now();
-            let replayed = replay.send(codec.encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD)?;
+            let replayed = replay.send(method.encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD)?;
             println!(
-                "{}: {codec:?}: {} bytes, {:.1} s at {BAUD}, {:.1} s here",
+                "{}: {method}: {} bytes, {:.1} s at {BAUD}, {:.1} s here",
                 path.display(),
                 replayed.line.len(),
                 replayed.line.len() as f64 * 10.0 / BAUD as f64,

@@ -43,7 +43,7 @@ pub const CRASH: Duration = Duration::from_secs(300);
 /// The codec that the capture kernel takes for a line of 115200.
 #[must_use]
 pub fn slow_line_encoder() -> Box<dyn codec::Encoder> {
-    codec::CodecId::Deflate.encoder()
+    codec::Method::Lzma(codec::Effort::Dense).encoder()
 }
 
 /// How the capture kernel's banner begins.

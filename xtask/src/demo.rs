@@ -111,6 +111,8 @@ fn crash_and_receive(
         // A serial port in QEMU is slow: nothing is put into memory for its own sake, and what was freed is zeros.
         .populate(false)
         .append("init_on_free=1")
+        // And LZMA, which suits its nominal speed, is slow on an emulated processor.
+        .capture_cmdline("rcapture.compress=deflate")
         .line(&line)
         .start()?;
     let mut command = Command::new(rcapture);

@@ -3,12 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use codec::{Encoder, Filter, Filtering, OutputFull};
+use codec::{Encoder, Filter, Filtering, OutputFull, PIECE_BYTES};
 use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
-
-/// What the encoder gets at once; the line is looked after in between. A codec as slow as LZMA (100 ms for 64 KiB) is
-/// then busy for 0.15 ms, in which 14 bytes come at 921600: a FIFO of 16 has room for them.
-const PIECE_BYTES: usize = 96;
 
 /// Makes one block at a time.
 pub(crate) struct BlockBuilder {
@@ -65,7 +61,11 @@ impl BlockBuilder {
     }
 
     pub(crate) fn fits(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.raw_bytes + self.record.len() <= MAX_RAW_BYTES)
+        self.open.as_ref().is_some_and(|open| {
+            let encoded_room = self.encoder.room(self.buffer.capacity() - self.buffer.len());
+            let raw_room = MAX_RAW_BYTES.saturating_sub(open.raw_bytes);
+            self.record.len() + self.filtering.held_back_bytes() <= encoded_room.min(raw_room)
+        })
     }
 
     /// Begins a block at `start`. `filter` is what suits the pages that will be in it.
@@ -85,8 +85,7 @@ impl BlockBuilder {
     ) -> Result<(), E> {
         let Some(open) = &mut self.open else { return Ok(()) };
         for piece in self.record.chunks_mut(PIECE_BYTES) {
-            self.filtering.apply(piece);
-            self.encoder.write(piece, &mut self.buffer)?;
+            self.encoder.write(self.filtering.push(piece), &mut self.buffer)?;
             between()?;
         }
         open.raw_bytes += self.record.len();
@@ -97,6 +96,7 @@ impl BlockBuilder {
     /// Ends the open block, if there is one.
     pub(crate) fn close(&mut self) -> Result<Option<Encoded<'_>>, OutputFull> {
         let Some(Open { start, end, raw_bytes }) = self.open.take() else { return Ok(None) };
+        self.encoder.write(self.filtering.finish(), &mut self.buffer)?;
         self.encoder.finish(&mut self.buffer)?;
         let raw_bytes = u32::try_from(raw_bytes).map_err(|_| OutputFull)?;
         let (codec, filter) = (self.encoder.id(), self.filtering.filter());

@@ -86,9 +86,15 @@ pub enum SerialRegisters {
 /// How blocks are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compress {
-    /// DEFLATE (RFC 1951).
+    /// As suits the line and the processor.
     #[default]
+    Auto,
+    /// LZMA.
+    Lzma,
+    /// DEFLATE (RFC 1951).
     Deflate,
+    /// LZ4.
+    Lz4,
     /// Not at all.
     None,
 }
@@ -208,7 +214,10 @@ impl Config {
             "rcapture.link" => return None,
             "rcapture.compress" => {
                 self.compress = match value {
+                    "auto" => Compress::Auto,
+                    "lzma" => Compress::Lzma,
                     "deflate" => Compress::Deflate,
+                    "lz4" => Compress::Lz4,
                     "none" => Compress::None,
                     _ => return None,
                 };
@@ -388,7 +397,7 @@ mod tests {
         let config = parse("");
         assert_eq!(config.elfcorehdr, None);
         assert_eq!(config.dump_level, DumpLevel::SMALLEST);
-        assert_eq!(config.compress, Compress::Deflate);
+        assert_eq!(config.compress, Compress::Auto);
         assert_eq!(config.final_action, FinalAction::Reboot);
         assert_eq!(config.remarks, []);
         assert_eq!(format!("{}", config.links[0]), "serial:ttyS0,115200n8");

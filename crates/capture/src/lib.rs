@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod block;
+pub mod compress;
 pub mod config;
 mod crash;
 mod dump;

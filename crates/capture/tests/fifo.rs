@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use capture::{Budget, Clock, Crash, Link, Options, send};
-use codec::{CodecId, Encoder, OutputFull};
+use codec::{CodecId, Encoder, Method, OutputFull};
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use wire::{Event, Receiver, SessionId};
 
@@ -43,6 +43,10 @@ impl Encoder for Slow {
 
     fn begin(&mut self) {
         self.0.begin();
+    }
+
+    fn room(&self, output_bytes: usize) -> usize {
+        self.0.room(output_bytes)
     }
 
     fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), OutputFull> {
@@ -176,7 +180,7 @@ fn dump_at(baud: u32) -> Uart {
     let mut uart = Uart::new(baud, time.clone());
     let memory = Memory::new();
     let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
-    let encoder = Box::new(Slow(CodecId::Deflate.encoder(), time.clone()));
+    let encoder = Box::new(Slow(Method::Deflate.encoder(), time.clone()));
     let options =
         Options { session: SessionId(7), encoder, level: DumpLevel::ALL, budget: Budget::default() };
     let end = send(&crash, &memory, &mut uart, &time, options).unwrap();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use capture::{Budget, Clock, Crash, Link, Options, SendError, send};
-use codec::CodecId;
+use codec::Method;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
 use vmcore::notes::push_note;
@@ -240,7 +240,7 @@ const PGD_PA: u64 = 0x30_0000;
 fn dump_of_a_corrupted_guest(machine: &Synthetic) -> Received {
     let crash = Crash::read(ELFCOREHDR_PA, machine).unwrap();
     let mut line = Line::default();
-    let options = Options { level: DumpLevel::SMALLEST, ..options(CodecId::None) };
+    let options = Options { level: DumpLevel::SMALLEST, ..options(Method::None) };
     send(&crash, machine, &mut line, &Ticking::default(), options).unwrap();
     let received = receive(&line.sent);
     for (&pa, bytes) in &received.memory {
@@ -306,7 +306,7 @@ fn a_budget_ends_a_dump_in_good_order() {
         Budget { time: Some(Duration::from_millis(200)), ..Budget::default() },
     ] {
         let mut line = Line::default();
-        let options = Options { budget, ..options(CodecId::None) };
+        let options = Options { budget, ..options(Method::None) };
         send(&crash, &machine, &mut line, &Ticking::default(), options).unwrap();
         let received = receive(&line.sent);
         assert!(received.end.unwrap().is_cut);
@@ -315,27 +315,27 @@ fn a_budget_ends_a_dump_in_good_order() {
     }
 }
 
-fn options(codec: CodecId) -> Options {
+fn options(method: Method) -> Options {
     Options {
         session: SessionId(7),
-        encoder: codec.encoder(),
+        encoder: method.encoder(),
         level: DumpLevel::ALL,
         budget: Budget::default(),
     }
 }
 
-fn dump(machine: &Synthetic, codec: CodecId) -> (Crash, Received) {
+fn dump(machine: &Synthetic, method: Method) -> (Crash, Received) {
     let crash = Crash::read(ELFCOREHDR_PA, machine).unwrap();
     let mut line = Line::default();
-    send(&crash, machine, &mut line, &Ticking::default(), options(codec)).unwrap();
+    send(&crash, machine, &mut line, &Ticking::default(), options(method)).unwrap();
     (crash, receive(&line.sent))
 }
 
 #[test]
-fn every_byte_of_ram_arrives_with_each_codec() {
+fn every_byte_of_ram_arrives_with_each_method() {
     let machine = machine(&ram());
-    for codec in [CodecId::None, CodecId::Deflate] {
-        let (crash, received) = dump(&machine, codec);
+    for method in Method::ALL {
+        let (crash, received) = dump(&machine, method);
         received.assert_is(&machine, &crash);
         assert_eq!(received.holes, BTreeMap::new());
         let header = received.header.unwrap();
@@ -347,7 +347,7 @@ fn every_byte_of_ram_arrives_with_each_codec() {
 #[test]
 fn elfcorehdr_and_notes_arrive_without_the_zeros_behind_them() {
     let machine = machine(&ram());
-    let (crash, received) = dump(&machine, CodecId::Deflate);
+    let (crash, received) = dump(&machine, Method::Deflate);
     assert_eq!(received.meta[&MetaKind::Elfcorehdr], crash.core.headers);
     let names: Vec<_> =
         vmcore::notes::Notes::new(&received.meta[&MetaKind::Notes]).map(|n| n.name.to_vec()).collect();
@@ -359,7 +359,7 @@ fn the_first_block_is_on_the_line_before_memory_is_walked() {
     let machine = machine(&ram());
     let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
     let mut line = Line::default();
-    send(&crash, &machine, &mut line, &Ticking::default(), options(CodecId::None)).unwrap();
+    send(&crash, &machine, &mut line, &Ticking::default(), options(Method::None)).unwrap();
     let early = receive(&line.sent[..4096]);
     assert!(early.meta.contains_key(&MetaKind::Notes) && early.memory.is_empty());
 }
@@ -373,7 +373,7 @@ fn pages_that_fault_are_holes_and_the_dump_goes_on() {
         (0x152, ReadFaultKind::Access),
         (0x700, ReadFaultKind::Access), // the page of which RAM has only a part
     ]);
-    let (crash, received) = dump(&machine, CodecId::Deflate);
+    let (crash, received) = dump(&machine, Method::Deflate);
     received.assert_is(&machine, &crash);
     assert_eq!(received.holes, machine.faults.iter().map(|(&pfn, &kind)| (pfn, kind as u8)).collect());
     assert_eq!(received.end.unwrap().hole_pages, 4);
@@ -383,7 +383,7 @@ fn pages_that_fault_are_holes_and_the_dump_goes_on() {
 fn notes_that_fault_cost_only_themselves() {
     let mut machine = machine(&ram());
     machine.faults.insert(NOTES_PA >> 12, ReadFaultKind::Access);
-    let (crash, received) = dump(&machine, CodecId::Deflate);
+    let (crash, received) = dump(&machine, Method::Deflate);
     received.assert_is(&machine, &crash);
     assert!(vmcore::notes::find_vmcoreinfo(&received.meta[&MetaKind::Notes]).is_some());
 }
@@ -394,7 +394,7 @@ fn absurd_segments_are_named_on_the_line_and_the_others_are_dumped() {
     loads.push(Load { p_paddr: u64::MAX - 0x1000, p_offset: 0x1000, bytes: 0x10_0000 });
     loads.push(Load { p_paddr: 1 << 60, p_offset: 1 << 60, bytes: 0x1000 });
     let machine = machine(&loads);
-    let (crash, received) = dump(&machine, CodecId::Deflate);
+    let (crash, received) = dump(&machine, Method::Deflate);
     received.assert_is(&machine, &crash);
     let text = String::from_utf8(received.text).unwrap();
     assert!(text.contains("overflows the address space"), "{text}");
@@ -404,7 +404,7 @@ fn absurd_segments_are_named_on_the_line_and_the_others_are_dumped() {
 #[test]
 fn ram_that_does_not_answer_is_all_holes() {
     let machine = machine(&[Load { p_paddr: 0x1_0000_0000, p_offset: 0x1_0000_0000, bytes: 0x40_0000 }]);
-    let (_, received) = dump(&machine, CodecId::Deflate);
+    let (_, received) = dump(&machine, Method::Deflate);
     assert_eq!(received.holes.len(), 0x400);
     assert_eq!(received.end, Some(received.totals));
 }
@@ -440,7 +440,7 @@ fn a_dead_link_is_given_up_after_a_stated_time() {
     let machine = machine(&ram());
     let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
     let mut line = Line { dead: true, ..Line::default() };
-    let result = send(&crash, &machine, &mut line, &Ticking::default(), options(CodecId::None));
+    let result = send(&crash, &machine, &mut line, &Ticking::default(), options(Method::None));
     assert!(matches!(result, Err(SendError::Link(_))));
 }
 
@@ -451,6 +451,6 @@ fn encrypted_memory_is_refused() {
     push_note(b"VMCOREINFO", 0, b"NUMBER(sme_mask)=140737488355328\n", &mut info).unwrap();
     put(&mut machine.bytes, NOTES_PA + 0x2000, &info);
     let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
-    let result = send(&crash, &machine, &mut Line::default(), &Ticking::default(), options(CodecId::None));
+    let result = send(&crash, &machine, &mut Line::default(), &Ticking::default(), options(Method::None));
     assert_eq!(result, Err(SendError::Encrypted(1 << 47)));
 }

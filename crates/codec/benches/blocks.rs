@@ -1,18 +1,15 @@
 //! How fast a block of memory is compressed and decompressed.
 //!
 //! The memory is synthetic, because nobody's real memory belongs into a repository: two kinds of pages between which
-//! real ones lie.
+//! real ones lie. `CODEC_BENCH_PAGES=FILE` adds the first MiB of a file of yours.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 
-use codec::{CodecId, decode, max_encoded_bytes};
+use codec::{Encoder, Filter, Filtering, Method, PIECE_BYTES, decode, max_encoded_bytes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const BLOCK_BYTES: usize = 64 * 1024;
-/// What the sender feeds the encoder at a time.
-const PIECE_BYTES: usize = 4096;
-
 /// Kernel objects: rows of pointers that differ in their low bytes, small counters, a name, and zeros.
 fn objects() -> Vec<u8> {
     let mut state = 1_u32;
@@ -45,30 +42,69 @@ fn next(state: &mut u32) -> u32 {
     *state
 }
 
+fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    let mut samples = vec![("objects", objects()), ("noise", noise())];
+    if let Some(path) = std::env::var_os("CODEC_BENCH_PAGES") {
+        let mut pages = std::fs::read(path).unwrap();
+        pages.truncate(1 << 20);
+        samples.push(("pages", pages));
+    }
+    samples
+}
+
 fn blocks(criterion: &mut Criterion) {
-    for codec in [CodecId::Deflate, CodecId::None] {
-        let mut group = criterion.benchmark_group(format!("codec/{codec:?}"));
-        group.throughput(Throughput::Bytes(BLOCK_BYTES as u64));
-        for (kind, raw) in [("objects", objects()), ("noise", noise())] {
-            let mut encoder = codec.encoder();
-            let mut encoded = Vec::with_capacity(max_encoded_bytes(BLOCK_BYTES));
+    for method in Method::ALL {
+        let mut group = criterion.benchmark_group(format!("codec/{method}"));
+        for (kind, raw) in samples() {
+            group.throughput(Throughput::Bytes(raw.len() as u64));
+            let mut encoder = method.encoder();
+            let mut blocks = Vec::new();
             group.bench_with_input(BenchmarkId::new("encode", kind), &raw, |bencher, raw| {
                 bencher.iter(|| {
-                    encoded.clear();
-                    encoder.begin();
-                    for piece in raw.chunks(PIECE_BYTES) {
-                        encoder.write(black_box(piece), &mut encoded).unwrap();
-                    }
-                    encoder.finish(&mut encoded).unwrap();
+                    blocks = raw
+                        .chunks(BLOCK_BYTES)
+                        .map(|block| encode(&mut *encoder, black_box(block)))
+                        .collect();
                 });
             });
-            group.bench_with_input(BenchmarkId::new("decode", kind), &encoded, |bencher, encoded| {
-                bencher.iter(|| decode(codec, black_box(encoded), BLOCK_BYTES).unwrap());
+            group.bench_with_input(BenchmarkId::new("decode", kind), &blocks, |bencher, blocks| {
+                bencher.iter(|| {
+                    for (encoded, raw) in blocks.iter().zip(raw.chunks(BLOCK_BYTES)) {
+                        black_box(decode(encoder.id(), black_box(encoded), raw.len()).unwrap());
+                    }
+                });
             });
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, blocks);
+fn encode(encoder: &mut dyn Encoder, raw: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(max_encoded_bytes(BLOCK_BYTES));
+    encoder.begin();
+    for piece in raw.chunks(PIECE_BYTES) {
+        encoder.write(piece, &mut encoded).unwrap();
+    }
+    encoder.finish(&mut encoded).unwrap();
+    encoded
+}
+
+fn filters(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("filter");
+    group.throughput(Throughput::Bytes(BLOCK_BYTES as u64));
+    for filter in [Filter::X86, Filter::Delta(64)] {
+        group.bench_function(format!("{filter:?}"), |bencher| {
+            let mut raw = objects();
+            bencher.iter(|| {
+                let mut filtering = Filtering::new(filter);
+                for piece in raw.chunks_mut(PIECE_BYTES) {
+                    black_box(filtering.push(piece));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, blocks, filters);
 criterion_main!(benches);

@@ -15,6 +15,10 @@ impl Encoder for Stored {
 
     fn begin(&mut self) {}
 
+    fn room(&self, output_bytes: usize) -> usize {
+        output_bytes
+    }
+
     fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), OutputFull> {
         append(out, input)
     }

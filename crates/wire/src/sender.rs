@@ -158,7 +158,7 @@ impl Sender {
         self.window.push(encoded, end, self.fragment_size.best());
     }
 
-    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 512 KiB.
+    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 320 KiB.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.window.held_bytes()

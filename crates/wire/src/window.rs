@@ -8,7 +8,7 @@ use crate::frame::{Fragment, MAX_FRAGMENT_BYTES};
 
 /// Encoded bytes that are kept: on a line of 3 Mbaud with 200 ms of latency, and a receiver that takes 200 ms more to
 /// store them, 180 KB are on their way.
-const ARENA_BYTES: usize = 512 * 1024;
+const ARENA_BYTES: usize = 320 * 1024;
 
 /// Blocks that are kept, however small: a receiver collects so many at the same time.
 const MAX_BLOCKS: usize = crate::receiver::MAX_INCOMPLETE;

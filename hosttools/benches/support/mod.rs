@@ -1,12 +1,10 @@
 //! A session of a machine with memory like that of a guest that has just booted: [`MIX`].
 
-use codec::CodecId;
+use codec::{CodecId, Method};
 use rcapture::journal::Writer;
 use vmcore::elfcore::NewElfCore;
 use vmcore::elfcorehdr::{Class, LoadSegment, Machine};
-use wire::{
-    BlockHeader, Cursor, MAX_RAW_BYTES, MetaKind, Record, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES,
-};
+use wire::{BlockHeader, Cursor, MetaKind, Record, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES};
 
 const PAGE: usize = 4096;
 
@@ -116,7 +114,7 @@ pub fn journal(bytes: u64) -> Vec<u8> {
             push(&Record::Page { pfn, bytes: &page(kind, pfn) }, &mut raw, &mut end);
             pfn += 1;
         }
-        if raw.len() > MAX_RAW_BYTES - 2 * PAGE {
+        if raw.len() > codec::BLOCK_BYTES - 2 * PAGE {
             close(&mut raw, &mut end, &mut writer);
         }
     }
@@ -145,7 +143,7 @@ fn close(raw: &mut Vec<u8>, end: &mut SessionEnd, writer: &mut Writer<Vec<u8>>) 
     };
     let mut encoded = header.encode().to_vec();
     encoded.reserve(codec::max_encoded_bytes(raw.len()));
-    let mut encoder = CodecId::Deflate.encoder();
+    let mut encoder = Method::Deflate.encoder();
     encoder.begin();
     encoder.write(raw, &mut encoded).unwrap();
     encoder.finish(&mut encoded).unwrap();

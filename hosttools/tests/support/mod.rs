@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use capture::{Budget, Clock, Crash, Link, send};
-use codec::CodecId;
+use codec::Method;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{self, Dump, PageState};
 use rcapture::recv::{self, Line, Mode, Outcome};
@@ -443,7 +443,7 @@ pub fn receive(line: &[u8], options: &recv::Options) -> Result<Outcome, rcapture
 fn capture_options() -> capture::Options {
     capture::Options {
         session: SessionId(0x1234),
-        encoder: CodecId::Deflate.encoder(),
+        encoder: Method::Deflate.encoder(),
         level: DumpLevel::ALL,
         budget: Budget::default(),
     }

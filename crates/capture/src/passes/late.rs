@@ -2,6 +2,7 @@
 
 use codec::Filter;
 use memory::{ImagePart, KernelImage, PageClass, PageCounts, Pfn, PhysMemory, ReadFaultKind, Span};
+use vmcore::headers::Machine;
 use wire::{Cursor, Pass};
 
 use crate::dump::Dump;
@@ -53,7 +54,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             }
             let span = self.classifier.span(first, end);
             if pass_of(span.class, region) == pass {
-                self.out.use_filter(filter_for(region, self.struct_page_bytes))?;
+                self.out.use_filter(self.filter_for(region))?;
                 self.late_span(pass, &span)?;
             }
             at = span.end();
@@ -91,17 +92,18 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         Some(self.crash.map.pages_from(pfn, self.crash.page_shift()).next()?.pfn)
     }
 
+    /// What suits the pages of a region: the memmap is an array, whose neighbours are much alike.
+    fn filter_for(&self, region: Region) -> Filter {
+        match (region, self.struct_page_bytes, self.crash.core.machine) {
+            (Region::MemMap, Some(bytes), _) => Filter::Delta(bytes),
+            (Region::Text, _, Machine::X86_64) => Filter::X86,
+            _ => Filter::None,
+        }
+    }
+
     fn ram_pages_of(&self, span: &Span) -> u64 {
         let below_end = self.crash.ram_pages_below(span.end());
         below_end.saturating_sub(self.crash.ram_pages_below(span.first))
-    }
-}
-
-/// What suits the pages of a region: the memmap is an array, whose neighbours are much alike.
-fn filter_for(region: Region, struct_page_bytes: Option<u8>) -> Filter {
-    match (region, struct_page_bytes) {
-        (Region::MemMap, Some(bytes)) => Filter::Delta(bytes),
-        _ => Filter::None,
     }
 }
 

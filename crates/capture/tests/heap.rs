@@ -1,0 +1,117 @@
+//! What a dump takes of the heap: no more than the capture kernel has, however large the machine.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use capture::{Budget, Clock, Crash, Link, Options, send};
+use codec::Method;
+use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault};
+use peak_alloc::PeakAlloc;
+use wire::SessionId;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// The linker's script, which says how large the heap is.
+const LINKER_SCRIPT: &str = include_str!("../../../linker/x86_64.ld");
+
+/// What of the heap is left to the machine: its elfcorehdr and notes, read twice, and what lies between two allocations.
+const SPARE_BYTES: usize = 96 * 1024;
+
+const ELFCOREHDR_PA: u64 = 1 << 50;
+
+/// RAM from 0 on: numbers, as kernel objects have them, and every fourth page noise.
+struct Machine(Vec<u8>);
+
+impl Machine {
+    fn new(ram_bytes: u64) -> Self {
+        let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        header.extend([4, 0, 62, 0, 1, 0, 0, 0]); // ET_CORE, EM_X86_64
+        header.extend([0u64, 64, 0].map(u64::to_le_bytes).concat()); // e_entry, e_phoff, e_shoff
+        header.extend([0u8; 4]);
+        header.extend([64u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
+        header.extend([1u32, 7].map(u32::to_le_bytes).concat()); // PT_LOAD
+        header.extend([0u64, 0, 0, ram_bytes, ram_bytes, 0].map(u64::to_le_bytes).concat());
+        Self(header)
+    }
+}
+
+impl PhysMemory for Machine {
+    fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        if let Some(offset) = pa.0.checked_sub(ELFCOREHDR_PA) {
+            let offset = usize::try_from(offset).unwrap();
+            buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
+            return Ok(());
+        }
+        for (word, word_pa) in buf.chunks_mut(8).zip((pa.0..).step_by(8)) {
+            let noise = word_pa.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(word_pa | 1);
+            let value = if word_pa >> 12 & 3 == 3 { noise } else { (word_pa / 24) & 0xffff };
+            word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// Takes whatever is sent, as slowly as time passes.
+struct Line<'a> {
+    written: u64,
+    clock: &'a Time,
+}
+
+struct Time(Cell<Duration>);
+
+impl Clock for Time {
+    fn now(&self) -> Duration {
+        self.0.get()
+    }
+}
+
+impl Link for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let carried = u64::try_from(self.clock.now().as_millis() * 11_520 / 1000).unwrap();
+        let count = bytes.len().min(usize::try_from(carried - self.written).unwrap());
+        self.written += count as u64;
+        count
+    }
+
+    fn read(&mut self, _buf: &mut [u8]) -> usize {
+        self.clock.0.set(self.clock.now() + Duration::from_millis(1));
+        0
+    }
+}
+
+/// The most that is taken at any time of a dump with `method` that ends after 1 MiB on the line.
+fn most_bytes(method: Method, ram_bytes: u64) -> usize {
+    let machine = Machine::new(ram_bytes);
+    let clock = Time(Cell::default());
+    let mut line = Line { written: 0, clock: &clock };
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+    let options = Options {
+        session: SessionId(7),
+        encoder: method.encoder(),
+        level: DumpLevel::ALL,
+        budget: Budget { bytes: Some(1 << 20), ..Budget::default() },
+    };
+    let end = send(&crash, &machine, &mut line, &clock, options).unwrap();
+    assert!(end.is_cut && line.written > 1 << 20);
+    HEAP.peak_usage() - before
+}
+
+fn heap_bytes() -> usize {
+    let size = LINKER_SCRIPT.lines().find_map(|line| line.strip_prefix("HEAP_BYTES = ")).unwrap();
+    size.trim_end_matches("K;").parse::<usize>().unwrap() * 1024
+}
+
+// One test: the heap is everybody's.
+#[test]
+fn a_dump_takes_no_more_than_the_heap_however_large_the_machine() {
+    for method in Method::ALL {
+        let [small, large] = [64 << 20, 64 << 40].map(|ram_bytes| most_bytes(method, ram_bytes));
+        assert_eq!(small, large, "{method}");
+        assert!(large + SPARE_BYTES <= heap_bytes(), "{method}: {large} of {}", heap_bytes());
+        println!("{method}: {large} bytes");
+    }
+}
