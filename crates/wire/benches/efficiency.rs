@@ -5,7 +5,7 @@
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 
-use simulation::{Efficiency, MS};
+use simulation::{COMPRESSED, Efficiency, MS, Noise};
 
 fn main() {
     // Criterion's way of choosing: names that contain the word.
@@ -13,13 +13,20 @@ fn main() {
     if filter.is_some_and(|filter| !"efficiency".contains(&filter)) {
         return;
     }
-    let errors = [("none", 0.0), ("1e-6", 1e-6), ("1e-5", 1e-5)];
+    let dropped = Noise { drop: 1e-3, ..Noise::default() };
+    let errors = [
+        ("none", Noise::default()),
+        ("bits 1e-6", Noise::bit_errors(1e-6)),
+        ("bits 1e-5", Noise::bit_errors(1e-5)),
+        ("0.1 % lost", dropped),
+    ];
     println!("bytes of blocks, in percent of the line's bytes (of what it could carry meanwhile)");
-    println!("   baud  latency   wrong bits: {}", errors.map(|(name, _)| format!("{name:14}")).concat());
+    println!("   baud  latency       errors: {}", errors.map(|(name, _)| format!("{name:14}")).concat());
     for baud in [115_200, 921_600, 3_000_000] {
         for latency in [0, 20, 200] {
-            let cells = errors.map(|(_, bit_errors)| {
-                let Efficiency { of_bytes, of_rate } = Efficiency::measure(baud, latency * MS, bit_errors);
+            let cells = errors.map(|(_, noise)| {
+                let Efficiency { of_bytes, of_rate } =
+                    Efficiency::measure(baud, latency * MS, noise, COMPRESSED);
                 format!("{:5.2} ({:5.2}) ", of_bytes * 100.0, of_rate * 100.0)
             });
             println!("{baud:7}  {latency:4} ms               {}", cells.concat());

@@ -155,7 +155,7 @@ impl Sender {
     /// [`Sender::has_room`].
     pub fn push(&mut self, encoded: &[u8], end: Cursor) {
         debug_assert!(encoded.len() <= MAX_ENCODED_BYTES, "a block is never longer");
-        self.window.push(encoded, end, self.fragment_size.best());
+        self.window.push(encoded, end);
     }
 
     /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 320 KiB.
@@ -277,6 +277,7 @@ impl Sender {
     }
 
     fn put_fragment(&mut self, now: Duration, id: FragmentId) {
+        self.window.cut(id, self.fragment_size.best());
         let mut scratch = core::mem::take(&mut self.scratch);
         if let Some(fragment) = self.window.fragment(id, &mut scratch) {
             self.put(now, Body::Fragment(fragment), Payload::Fragment(id, fragment.bytes.len()));

@@ -16,9 +16,8 @@ const MAX_BLOCKS: usize = crate::receiver::MAX_INCOMPLETE;
 /// Blocks that may wait for their turn: more would only be taken from memory earlier than they can be sent.
 const MAX_UNSENT: usize = 4;
 
-/// Fragments of a block: a bit each in [`Bits`].
-const MAX_FRAGMENTS: usize = Bits::BITS as usize;
-type Bits = u128;
+/// Fragments of a block: a frame has a byte for their number.
+const MAX_FRAGMENTS: usize = u8::MAX as usize;
 
 const _: () = assert!(MAX_ENCODED_BYTES.div_ceil(MAX_FRAGMENT_BYTES) <= MAX_FRAGMENTS);
 
@@ -47,22 +46,62 @@ struct Kept {
     /// Where the block before it ended: a receiver knows no other name for its begin.
     start: Cursor,
     length: usize,
-    /// Bytes of each fragment but the last.
+    /// Bytes of each fragment but the last, and how many there are. Until the first one is sent, they are not cut: 0.
     fragment_bytes: usize,
     count: u8,
-    received: Bits,
-    in_flight: Bits,
+    received: Fragments,
+    in_flight: Fragments,
 }
 
 impl Kept {
-    fn waiting(&self) -> Bits {
-        let all = Bits::MAX >> (Bits::BITS - u32::from(self.count).clamp(1, Bits::BITS));
-        all & !(self.received | self.in_flight)
+    /// The first fragment that was neither received nor is on its way.
+    fn waiting(&self) -> Option<u8> {
+        let index = self.received.with(self.in_flight).first_absent();
+        u8::try_from(index).ok().filter(|&index| index < self.count.max(1))
+    }
+
+    fn cut(&mut self, fragment_bytes: usize) {
+        let count = self.length.div_ceil(fragment_bytes.clamp(1, MAX_FRAGMENT_BYTES)).clamp(1, MAX_FRAGMENTS);
+        // Pieces of equal size: a short last one would carry as much framing as the others.
+        self.fragment_bytes = self.length.div_ceil(count).max(1);
+        // Rounded up, fewer may be enough.
+        let count = self.length.div_ceil(self.fragment_bytes).max(1);
+        self.count = u8::try_from(count).unwrap_or(u8::MAX);
     }
 }
 
-fn bit(index: u8) -> Bits {
-    Bits::from(1u8).checked_shl(u32::from(index)).unwrap_or(0)
+/// Some fragments of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fragments([u64; MAX_FRAGMENTS.div_ceil(64)]);
+
+impl Fragments {
+    const NONE: Self = Self([0; MAX_FRAGMENTS.div_ceil(64)]);
+
+    /// These and the others.
+    fn with(self, others: Self) -> Self {
+        let mut both = self;
+        both.0.iter_mut().zip(others.0).for_each(|(word, other)| *word |= other);
+        both
+    }
+
+    fn set(&mut self, index: u8, is_in: bool) {
+        if let Some(word) = self.0.get_mut(usize::from(index / 64)) {
+            let bit = 1 << (index % 64);
+            *word = if is_in { *word | bit } else { *word & !bit };
+        }
+    }
+
+    /// The lowest index that is not among them.
+    fn first_absent(self) -> u32 {
+        let mut index = 0;
+        for word in self.0 {
+            index += word.trailing_ones();
+            if word != u64::MAX {
+                break;
+            }
+        }
+        index
+    }
 }
 
 impl Window {
@@ -107,7 +146,8 @@ impl Window {
 
     /// Whether any block has room.
     pub(crate) fn has_room(&self) -> bool {
-        let unsent = self.blocks.iter().rev().take_while(|kept| kept.received | kept.in_flight == 0).count();
+        let is_unsent = |kept: &&Kept| kept.received.with(kept.in_flight) == Fragments::NONE;
+        let unsent = self.blocks.iter().rev().take_while(is_unsent).count();
         self.has_space() && unsent < MAX_UNSENT
     }
 
@@ -117,36 +157,39 @@ impl Window {
 
     /// Forgets blocks that have been received, oldest first, until there is space: nobody will store them durably.
     pub(crate) fn make_room(&mut self) {
-        while !self.has_space()
-            && self.blocks.front().is_some_and(|kept| kept.waiting() | kept.in_flight == 0)
-        {
+        let is_received = |kept: &Kept| kept.waiting().is_none() && kept.in_flight == Fragments::NONE;
+        while !self.has_space() && self.blocks.front().is_some_and(is_received) {
             self.forget_first();
         }
     }
 
-    /// Keeps the next block, which goes up to `end`, to be sent in fragments of about `fragment_bytes`.
-    pub(crate) fn push(&mut self, encoded: &[u8], end: Cursor, fragment_bytes: usize) {
-        let count =
-            encoded.len().div_ceil(fragment_bytes.clamp(1, MAX_FRAGMENT_BYTES)).clamp(1, MAX_FRAGMENTS);
+    /// Keeps the next block, which goes up to `end`.
+    pub(crate) fn push(&mut self, encoded: &[u8], end: Cursor) {
         self.blocks.push_back(Kept {
             generation: block::generation(encoded),
             start: core::mem::replace(&mut self.end, end),
             length: encoded.len(),
-            // Pieces of equal size: a short last one would carry as much framing as the others.
-            fragment_bytes: encoded.len().div_ceil(count).max(1),
-            count: u8::try_from(count).unwrap_or(u8::MAX),
-            received: 0,
-            in_flight: 0,
+            fragment_bytes: 0,
+            count: 0,
+            received: Fragments::NONE,
+            in_flight: Fragments::NONE,
         });
         self.arena.extend(encoded);
     }
 
+    /// A fragment of this block is sent now: if it is the first one, the block is cut into fragments of about so many
+    /// bytes.
+    pub(crate) fn cut(&mut self, id: FragmentId, fragment_bytes: usize) {
+        if let Some(kept) = self.kept(id).filter(|kept| kept.count == 0) {
+            kept.cut(fragment_bytes);
+        }
+    }
+
     /// The first fragment that was neither received nor is on its way.
     pub(crate) fn waiting(&self) -> Option<FragmentId> {
-        (self.base..).zip(&self.blocks).find_map(|(block, kept)| {
-            let index = kept.waiting().trailing_zeros();
-            (index < Bits::BITS).then_some(FragmentId { block, index: u8::try_from(index).unwrap_or(0) })
-        })
+        (self.base..)
+            .zip(&self.blocks)
+            .find_map(|(block, kept)| kept.waiting().map(|index| FragmentId { block, index }))
     }
 
     /// A fragment's content; its bytes are copied to `scratch`.
@@ -175,10 +218,7 @@ impl Window {
 
     pub(crate) fn set_in_flight(&mut self, id: FragmentId, in_flight: bool) {
         if let Some(kept) = self.kept(id) {
-            kept.in_flight &= !bit(id.index);
-            if in_flight {
-                kept.in_flight |= bit(id.index);
-            }
+            kept.in_flight.set(id.index, in_flight);
         }
     }
 
@@ -193,7 +233,7 @@ impl Window {
 
     pub(crate) fn set_received(&mut self, id: FragmentId) {
         if let Some(kept) = self.kept(id) {
-            kept.received |= bit(id.index);
+            kept.received.set(id.index, true);
         }
     }
 
@@ -219,7 +259,7 @@ impl Window {
     /// Everything kept must be sent again: the receiver is a new one.
     pub(crate) fn send_again(&mut self) {
         for kept in &mut self.blocks {
-            (kept.received, kept.in_flight) = (0, 0);
+            (kept.received, kept.in_flight) = (Fragments::NONE, Fragments::NONE);
         }
     }
 
@@ -240,6 +280,14 @@ mod tests {
 
     const NOWHERE: Cursor = Cursor { pass: 0, position: 0 };
 
+    /// The next fragment, on its way.
+    fn send(window: &mut Window) -> Option<FragmentId> {
+        let id = window.waiting()?;
+        window.cut(id, 1000);
+        window.set_in_flight(id, true);
+        Some(id)
+    }
+
     proptest! {
         #[test]
         fn fragments_make_up_their_blocks_wherever_the_arena_wraps(
@@ -251,9 +299,10 @@ mod tests {
                 window.make_room();
                 prop_assert!(window.has_room());
                 let encoded: Vec<u8> = (0..length).map(|i| (i as u32 * 7 + number) as u8).collect();
-                window.push(&encoded, NOWHERE, fragment_bytes);
+                window.push(&encoded, NOWHERE);
                 let mut assembled = Vec::new();
                 while let Some(id) = window.waiting() {
+                    window.cut(id, fragment_bytes);
                     prop_assert_eq!((id.block, id.index as usize), (number, (assembled.len()).div_ceil(window.blocks.back().unwrap().fragment_bytes)));
                     let fragment = window.fragment(id, &mut scratch).unwrap();
                     prop_assert!(!fragment.bytes.is_empty() && fragment.bytes.len() <= MAX_FRAGMENT_BYTES);
@@ -268,12 +317,11 @@ mod tests {
     #[test]
     fn a_lost_fragment_waits_before_later_ones() {
         let mut window = Window::new();
-        window.push(&vec![1; 3000], NOWHERE, 1000);
-        window.push(&vec![2; 3000], NOWHERE, 1000);
-        let first = window.waiting().unwrap();
-        for _ in 0..4 {
-            let id = window.waiting().unwrap();
-            window.set_in_flight(id, true);
+        window.push(&vec![1; 3000], NOWHERE);
+        window.push(&vec![2; 3000], NOWHERE);
+        let first = send(&mut window).unwrap();
+        for _ in 1..4 {
+            send(&mut window);
         }
         assert_eq!(window.waiting(), Some(FragmentId { block: 1, index: 1 }));
         window.set_in_flight(first, false);
@@ -281,12 +329,43 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_cut_as_the_line_is_when_it_goes_out() {
+        let mut window = Window::new();
+        window.push(&vec![1; 3000], NOWHERE);
+        let mut scratch = Vec::new();
+        let first = window.waiting().unwrap();
+        window.cut(first, 500);
+        // By then the other end has to do with these.
+        window.cut(first, 1000);
+        assert_eq!(window.fragment(first, &mut scratch).unwrap().count, 6);
+    }
+
+    #[test]
+    fn the_largest_block_has_no_more_fragments_than_a_byte_counts() {
+        for length in [MAX_ENCODED_BYTES, 255 * 128 + 1, 255 * 129] {
+            let mut window = Window::new();
+            window.push(&vec![1; length], NOWHERE);
+            let (mut bytes, mut scratch) = (0, Vec::new());
+            while let Some(id) = window.waiting() {
+                window.cut(id, 1);
+                window.set_received(id);
+                let fragment = window.fragment(id, &mut scratch).unwrap();
+                assert!(id.index < fragment.count && !fragment.bytes.is_empty());
+                bytes += fragment.bytes.len();
+            }
+            assert_eq!(bytes, length);
+        }
+    }
+
+    #[test]
     fn blocks_that_wait_for_their_turn_do_not_cost_those_before_them() {
         let mut window = Window::new();
         while window.has_room() {
-            window.push(&vec![0; 1000], NOWHERE, 1000);
+            window.push(&vec![0; 1000], NOWHERE);
             if window.next() == 1 {
-                window.set_received(window.waiting().unwrap());
+                let id = send(&mut window).unwrap();
+                window.set_received(id);
+                window.set_in_flight(id, false);
             }
         }
         window.make_room();
@@ -297,10 +376,8 @@ mod tests {
     fn what_is_on_its_way_is_never_forgotten_for_room() {
         let mut window = Window::new();
         while window.has_room() {
-            window.push(&vec![0; 60_000], NOWHERE, 1179);
-            while let Some(id) = window.waiting() {
-                window.set_in_flight(id, true);
-            }
+            window.push(&vec![0; 60_000], NOWHERE);
+            while send(&mut window).is_some() {}
         }
         window.make_room();
         assert!(!window.has_room());

@@ -14,10 +14,10 @@ pub struct Efficiency {
 }
 
 impl Efficiency {
-    /// Over 10 MiB of blocks, as large as compressed ones are.
-    pub fn measure(baud: u32, latency: Duration, bit_errors: f64) -> Self {
-        let machine = Machine { blocks: 840, max_block_bytes: 26_000, seed: 3 };
-        let noise = Noise::bit_errors(bit_errors);
+    /// Over 10 MiB of blocks, which have half as many bytes as the largest on average.
+    pub fn measure(baud: u32, latency: Duration, noise: Noise, max_block_bytes: u64) -> Self {
+        let blocks = (21 << 20) / max_block_bytes as u32;
+        let machine = Machine { blocks, max_block_bytes, seed: 3 };
         let mut session = Simulation::new(Setup { baud, latency, noise, machine, ..Setup::default() });
         session.run(Duration::from_secs(3600));
         session.assert_complete();
@@ -25,7 +25,8 @@ impl Efficiency {
         // At the begin the sender does not know yet that it is heard; at the end it waits for what gets lost.
         let mut arrivals: Vec<_> = session.host.arrivals().map(|(number, at)| (at, number)).collect();
         arrivals.sort_unstable();
-        let [under_way @ .., (end, _)] = &arrivals[80..760] else { unreachable!() };
+        let tenth = arrivals.len() / 10;
+        let [under_way @ .., (end, _)] = &arrivals[tenth..9 * tenth] else { unreachable!() };
         let bytes: usize = under_way.iter().map(|&(_, number)| machine.block(number, 0).len()).sum();
         assert!(bytes >= 8 << 20, "{bytes}");
         let time = *end - under_way[0].0;

@@ -26,6 +26,9 @@ pub use machine::{Machine, cursor};
 
 pub const MS: Duration = Duration::from_millis(1);
 
+/// The most bytes of a block as compression leaves it, about.
+pub const COMPRESSED: u64 = 26_000;
+
 /// What a session is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
