@@ -34,8 +34,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for target in chosen {
         eprintln!("==> fuzzing {target} for {} s", args.seconds);
         let seconds = format!("-max_total_time={}", args.seconds);
+        // The first directory takes what is found on the way: not all of it belongs into the corpus.
+        let found = root.join("fuzz/target/found").join(target);
+        fs::create_dir_all(&found).with_context(|| format!("making {}", found.display()))?;
         // A scope's threads may still be ending when it is over: what they then hold is taken for leaked.
-        let fuzz = cmd!(shell, "rustup run nightly cargo fuzz run {target} -- {seconds} -detect_leaks=0");
+        let corpus = root.join("fuzz/corpus").join(target);
+        let options = [seconds.as_str(), "-detect_leaks=0"];
+        let fuzz = cmd!(shell, "rustup run nightly cargo fuzz run {target} {found} {corpus} -- {options...}");
         without_cargo(fuzz).quiet().run().with_context(|| format!("fuzzing {target}"))?;
     }
     Ok(())
