@@ -264,16 +264,18 @@ impl Sender {
     }
 
     fn is_header_due(&self, now: Duration) -> bool {
+        if self.is_over() {
+            return false;
+        }
         let Some(sent_at) = self.header_at else { return true };
         let age = now.saturating_sub(sent_at);
-        !self.is_over()
-            && match self.mode {
-                Mode::OneWay => age >= HEADER_EVERY,
-                // Whoever listens now may be another one, who knows nothing and says nothing.
-                Mode::Answered(heard_at) => {
-                    age >= KEEP_ALIVE_EVERY && now.saturating_sub(heard_at) >= RECEIVER_SILENT
-                }
+        match self.mode {
+            Mode::OneWay => age >= HEADER_EVERY,
+            // Whoever listens now may be another one, who knows nothing and says nothing.
+            Mode::Answered(heard_at) => {
+                age >= KEEP_ALIVE_EVERY && now.saturating_sub(heard_at) >= RECEIVER_SILENT
             }
+        }
     }
 
     fn put_fragment(&mut self, now: Duration, id: FragmentId) {

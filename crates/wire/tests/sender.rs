@@ -250,6 +250,21 @@ fn a_peer_that_has_stored_what_was_not_sent_yet_is_not_believed() {
 }
 
 #[test]
+fn a_sender_that_is_done_stays_silent_whatever_its_receiver_says() {
+    let (mut line, _) = three_blocks();
+    line.sender.end(&SessionEnd { blocks: 3, ..SessionEnd::default() });
+    let (latest, _) = *line.said().last().unwrap();
+    line.hear(ack(7, latest, u32::MAX, 4));
+    assert!(line.sender.is_finished());
+    for late in [resume(7, 0, Cursor::START), ack(7, latest, 0, 0), ack(7, latest, u32::MAX, 4)] {
+        line.hear(late);
+        line.now += Duration::from_secs(5);
+        assert!(line.sender.is_finished());
+        assert_eq!(line.said(), [], "{late:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_acknowledges_frames_before_the_first_is_not_believed() {
     let (mut line, latest) = three_blocks();
     let held = line.sender.held_bytes();

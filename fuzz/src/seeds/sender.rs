@@ -7,9 +7,10 @@ const RECEIVER: u8 = 7;
 const ALL: u16 = u16::MAX;
 
 /// What each is called, and what happens in it.
-pub(super) fn talks() -> [(&'static str, Vec<u8>); 8] {
+pub(super) fn talks() -> [(&'static str, Vec<u8>); 9] {
     [
         ("honest", honest().0),
+        ("resumed_when_done", honest().near_resume(RECEIVER, 1).take(ALL).wait(2000).take(ALL).0),
         ("one_way", one_way().0),
         ("never_sent", never_sent().0),
         ("behind_all", behind_all().0),
