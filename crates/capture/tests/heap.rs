@@ -19,6 +19,12 @@ const LINKER_SCRIPT: &str = include_str!("../../../linker/x86_64.ld");
 /// What of the heap is left to the machine: its elfcorehdr and notes, read twice, and what lies between two allocations.
 const SPARE_BYTES: usize = 96 * 1024;
 
+/// On the line: more than the sender keeps.
+const MOST_BYTES: u64 = 512 * 1024;
+
+/// What whoever runs the test may take meanwhile.
+const HARNESS_BYTES: usize = 16 * 1024;
+
 const ELFCOREHDR_PA: u64 = 1 << 50;
 
 /// RAM from 0 on: numbers, as kernel objects have them, and every fourth page noise.
@@ -81,7 +87,7 @@ impl Link for Line<'_> {
     }
 }
 
-/// The most that is taken at any time of a dump with `method` that ends after 1 MiB on the line.
+/// The most that is taken at any time of a dump with `method` that ends after [`MOST_BYTES`] on the line.
 fn most_bytes(method: Method, ram_bytes: u64) -> usize {
     let machine = Machine::new(ram_bytes);
     let clock = Time(Cell::default());
@@ -93,10 +99,10 @@ fn most_bytes(method: Method, ram_bytes: u64) -> usize {
         session: SessionId(7),
         encoder: method.encoder(),
         level: DumpLevel::ALL,
-        budget: Budget { bytes: Some(1 << 20), ..Budget::default() },
+        budget: Budget { bytes: Some(MOST_BYTES), ..Budget::default() },
     };
     let end = send(&crash, &machine, &mut line, &clock, options).unwrap();
-    assert!(end.is_cut && line.written > 1 << 20);
+    assert!(end.is_cut && line.written > MOST_BYTES);
     HEAP.peak_usage() - before
 }
 
@@ -110,7 +116,7 @@ fn heap_bytes() -> usize {
 fn a_dump_takes_no_more_than_the_heap_however_large_the_machine() {
     for method in Method::ALL {
         let [small, large] = [64 << 20, 64 << 40].map(|ram_bytes| most_bytes(method, ram_bytes));
-        assert_eq!(small, large, "{method}");
+        assert!(small.abs_diff(large) <= HARNESS_BYTES, "{method}: {small} and {large}");
         assert!(large + SPARE_BYTES <= heap_bytes(), "{method}: {large} of {}", heap_bytes());
         println!("{method}: {large} bytes");
     }

@@ -284,17 +284,109 @@ fn page_tables_that_lead_to_themselves_have_an_end() {
     dump_of_a_corrupted_guest(&machine);
 }
 
-#[test]
-fn a_memmap_full_of_ones_is_no_reason_to_leave_anything_out() {
-    let mut machine = machine_with(&ram(), LEADING_NOWHERE);
-    // Every address is mapped to the second 2 MiB, as one page; what is there is all ones.
+/// A machine on which every address is mapped to the second 2 MiB, as one page.
+fn machine_of_one_page(vmcoreinfo: &str) -> Synthetic {
+    let mut machine = machine_with(&ram(), vmcoreinfo);
     let [pgd, pud, pmd] = [PGD_PA, PGD_PA + 0x1000, PGD_PA + 0x2000];
     put(&mut machine.bytes, pgd, &(pud | 3).to_le_bytes().repeat(512));
     put(&mut machine.bytes, pud, &(pmd | 3).to_le_bytes().repeat(512));
-    put(&mut machine.bytes, pmd, &(0x40_0000_u64 | 0x83).to_le_bytes().repeat(512));
-    put(&mut machine.bytes, 0x40_0000, &vec![0xff; 0x20_0000]);
+    put(&mut machine.bytes, pmd, &(ONE_PAGE_PA | 0x83).to_le_bytes().repeat(512));
+    machine
+}
+
+const ONE_PAGE_PA: u64 = 0x40_0000;
+
+#[test]
+fn a_memmap_full_of_ones_is_no_reason_to_leave_anything_out() {
+    let mut machine = machine_of_one_page(LEADING_NOWHERE);
+    put(&mut machine.bytes, ONE_PAGE_PA, &vec![0xff; 0x20_0000]);
     let received = dump_of_a_corrupted_guest(&machine);
     assert_eq!(received.memory.len(), pages_of(&machine));
+}
+
+/// A ring of the kernel's log whose `prb` is at the begin of the one page, and the rest of it behind.
+struct Ring {
+    count_bits: u64,
+    head_id: u64,
+    tail_id: u64,
+    size_bits: u64,
+    /// Of each descriptor: its state and id, and where its text is.
+    descriptor: fn(u64) -> [u64; 3],
+}
+
+/// So many descriptors are written.
+const DESCRIPTORS: u64 = 64;
+
+impl Ring {
+    /// 64 records in a text ring of 64 KiB, each of which says it has nearly all of it.
+    const PLAUSIBLE: Self = Self {
+        count_bits: 6,
+        head_id: DESCRIPTORS - 1,
+        tail_id: 0,
+        size_bits: 16,
+        descriptor: |id| [2 << 62 | id, 0, 0xfff8],
+    };
+
+    fn machine(&self) -> Synthetic {
+        let facts = include_str!("../../vmcore/tests/vmcoreinfo/debian-6.1-x86_64.txt");
+        let ring_facts = facts.lines().filter(|line| line.contains("(pr") || line.contains("(atomic"));
+        let ring_facts = ring_facts.filter(|line| !line.starts_with("SYMBOL")).collect::<Vec<_>>().join("\n");
+        let mut machine = machine_of_one_page(&format!("{LEADING_NOWHERE}{ring_facts}\n"));
+        let va = |offset: u64| 0xffff_8880_0020_0000 + offset;
+        let (ring, descs, infos) = (0x1000, 0x2000, 0x4000);
+        let mut put_words = |offset: u64, words: &[u64]| {
+            put(
+                &mut machine.bytes,
+                ONE_PAGE_PA + offset,
+                &words.iter().map(|w| w.to_le_bytes()).collect::<Vec<_>>().concat(),
+            );
+        };
+        put_words(0, &[va(ring)]);
+        put_words(ring, &[self.count_bits, va(descs), va(infos), self.head_id, self.tail_id, 0]);
+        put_words(ring + 48, &[self.size_bits, va(0x1_0000), 0, 0]);
+        for id in 0..DESCRIPTORS {
+            put_words(descs + 24 * id, &(self.descriptor)(id));
+            put_words(infos + 88 * id, &[id, id, 0xffff]);
+        }
+        machine
+    }
+}
+
+#[test]
+fn a_kernel_log_that_lies_costs_no_page() {
+    let lies = [
+        ("all of the text for each record", Ring::PLAUSIBLE),
+        (
+            "descriptors of other records",
+            Ring { descriptor: |id| [2 << 62 | (id + 1), 0, 64], ..Ring::PLAUSIBLE },
+        ),
+        (
+            "texts that end before they begin",
+            Ring { descriptor: |id| [2 << 62 | id, 0xfff0, 8], ..Ring::PLAUSIBLE },
+        ),
+        (
+            "texts at the end of all numbers",
+            Ring { descriptor: |id| [2 << 62 | id, !7, !0x1_0007], ..Ring::PLAUSIBLE },
+        ),
+        ("a tail before the head", Ring { head_id: 3, tail_id: 60, ..Ring::PLAUSIBLE }),
+        ("a million records", Ring { count_bits: 20, tail_id: 1 << 40, ..Ring::PLAUSIBLE }),
+        ("more records than there can be", Ring { count_bits: 63, ..Ring::PLAUSIBLE }),
+        ("more text than there can be", Ring { size_bits: 63, ..Ring::PLAUSIBLE }),
+    ];
+    for (lie, ring) in lies {
+        let machine = ring.machine();
+        let received = dump_of_a_corrupted_guest(&machine);
+        assert_eq!(received.memory.len(), pages_of(&machine), "{lie}");
+        assert_eq!(received.end, Some(received.totals), "{lie}");
+        let text = String::from_utf8(received.text).unwrap();
+        assert_eq!(
+            text.contains("cannot be: it is sent with its pages"),
+            lie.contains("can be"),
+            "{lie}: {text}"
+        );
+        let log_bytes = received.meta.get(&MetaKind::Log).map_or(0, Vec::len);
+        assert!(log_bytes < 16 << Ring::PLAUSIBLE.size_bits, "{lie}: {log_bytes} bytes of log");
+    }
 }
 
 #[test]

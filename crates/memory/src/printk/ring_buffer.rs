@@ -21,6 +21,10 @@ const EMPTY_LINE_LPOS: u64 = 3;
 /// Descriptors believed: the kernel has one for each 32 bytes of text.
 const MAX_COUNT_BITS: u32 = MAX_LOG_BYTES.ilog2() - 5;
 
+/// Records' texts do not share a byte of the text ring. A damaged one may give up to so many times its size, then no more: the
+/// log is sent before anything else.
+const MAX_LAPS: u64 = 4;
+
 /// Bytes believed of a descriptor and of an info: 24 and 88 so far.
 const MAX_STRUCT_BYTES: usize = 256;
 
@@ -39,6 +43,8 @@ pub(super) struct RingBuffer {
     next_id: u64,
     /// Descriptors still to be read.
     left: u64,
+    /// Bytes of text that they may still have.
+    text_left: u64,
 }
 
 /// Sizes and offsets of a descriptor and an info, from VMCOREINFO.
@@ -92,6 +98,7 @@ impl RingBuffer {
             size_bits,
             next_id: head_id.wrapping_sub(left - 1) & id_mask,
             left,
+            text_left: MAX_LAPS << size_bits,
         })
     }
 
@@ -100,7 +107,13 @@ impl RingBuffer {
         self.left = self.left.checked_sub(1)?;
         let id = self.next_id;
         self.next_id = id.wrapping_add(1) & id_mask(self.long_bytes);
-        Some(self.record(id, memory))
+        let found = self.record(id, memory);
+        let text_bytes = found.as_ref().map_or(0, |found| found.text_bytes.into());
+        let Some(text_left) = self.text_left.checked_sub(text_bytes) else {
+            return Some(Err(RecordFault::Damaged { id }));
+        };
+        self.text_left = text_left;
+        Some(found)
     }
 
     fn record(&self, id: u64, memory: &impl VirtMemory) -> Result<Found, RecordFault> {
