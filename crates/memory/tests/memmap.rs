@@ -4,10 +4,12 @@
 mod support;
 
 use memory::PageClass::{self, Cache, CachePrivate, Free, HwPoison, Kernel, Offline, Slab, User};
-use memory::{Classifier, DumpLevel, KernelSpace, MemMap, MemMapError, PageCounts, Pfn};
+use memory::{Classifier, DumpLevel, KernelSpace, MemMap, MemMapError, PageCounts, Pfn, SlabCaches};
 use proptest::prelude::*;
 use support::generation::GENERATIONS;
-use support::{Crashed, Generation, Model, SECTION_PAGES, Use, VMEMMAP, assert_classes, uses, walk};
+use support::{
+    Crashed, DIRECT_MAP, Generation, Model, SECTION_PAGES, Use, VMEMMAP, assert_classes, uses, walk,
+};
 use vmcore::headers::Machine;
 use vmcore::vmcoreinfo::VmcoreInfo;
 
@@ -477,4 +479,67 @@ proptest! {
             assert_classes(&later, &all[(middle - start) as usize..], "from the middle");
         }
     }
+}
+
+/// A slab cache somewhere in memory, whose name is one of its words. Returns its address.
+fn slab_cache(crashed: &mut Crashed, name_at: u64, name: &[u8]) -> u64 {
+    let (cache_pa, name_pa) = (crashed.allocate(4096), crashed.allocate(4096));
+    crashed.put(name_pa, name);
+    crashed.put_u64(cache_pa + name_at, DIRECT_MAP + name_pa);
+    DIRECT_MAP + cache_pa
+}
+
+#[test]
+fn slab_pages_are_found_by_the_name_of_their_cache() {
+    const WANTED: &[&[u8]] = &[b"task_struct", b"pid"];
+    // Where struct slab has its cache, and that its name: before Linux 6.2, and since.
+    for (cache_at, name_at) in [(24, 96), (8, 104)] {
+        let mut crashed = Crashed::new(Generation::Linux6_10, Model::Vmemmap, 1);
+        let names: [&[u8]; 5] =
+            [b"task_struct\0", b"pid\0", b"pid_2\0", b"pi\0", b"a name that nobody has\0"];
+        let mut caches: Vec<u64> = names.map(|name| slab_cache(&mut crashed, name_at, name)).into();
+        // Nothing, an address of a process, and one that is mapped nowhere.
+        caches.extend([0, 0x7fff_0000_1000, VMEMMAP - 4096]);
+        let kernel = crashed.kernel();
+        let mut slabs = SlabCaches::new(WANTED);
+        // Twice: what is remembered is the same.
+        for _ in 0..2 {
+            let is_wanted: Vec<bool> = caches
+                .iter()
+                .map(|cache| {
+                    let mut page = [0; 64];
+                    page[cache_at..cache_at + 8].copy_from_slice(&cache.to_le_bytes());
+                    slabs.is_wanted(&kernel, &page)
+                })
+                .collect();
+            assert_eq!(
+                is_wanted,
+                [true, true, false, false, false, false, false, false],
+                "cache at {cache_at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pages_behind_a_slabs_first_are_of_its_cache() {
+    let mut crashed = Crashed::new(Generation::Linux6_1, Model::Vmemmap, 1);
+    crashed.fill(0, "kernel*8 slab:2 slab:1 kernel*2");
+    let [tasks, others] = [&b"task_struct\0"[..], b"dentry\0"].map(|name| slab_cache(&mut crashed, 96, name));
+    crashed.put_u64(crashed.page_pa(8) + 24, tasks);
+    crashed.put_u64(crashed.page_pa(12) + 24, others);
+    let mut classifier = crashed.classifier(DumpLevel::ALL);
+    let mut slabs = SlabCaches::new(&[b"task_struct"]);
+    let mut found = Vec::new();
+    let mut at = Pfn(0);
+    while at < Pfn(16) {
+        let span = classifier.span(at, Pfn(16));
+        for pfn in (span.first.0..span.end().0).map(Pfn).filter(|_| span.class == Slab) {
+            if classifier.is_of(&mut slabs, pfn) {
+                found.push(pfn.0);
+            }
+        }
+        at = span.end();
+    }
+    assert_eq!(found, [8, 9, 10, 11]);
 }
