@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::{BANNER, BOOT, DUMP, Spec};
+use end_to_end::{BANNER, BOOT, DUMP, Spec, compare};
 use rcapture::dump::{self, PageState};
 use rcapture_qemu::{Loader, Trigger};
 
@@ -81,4 +81,24 @@ fn machine_checks_cost_a_page_at_most() {
     println!("{checks} machine checks, {holes} holes");
     assert!(holes > 0, "none of {checks} machine checks met a page being read");
     assert!(holes <= checks);
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_budget_ends_the_dump_with_what_tells_most_and_says_so() {
+    const BUDGET_BYTES: u64 = 1 << 20;
+    // What was being sent when it was spent.
+    const LAST_BLOCK_BYTES: u64 = 128 << 10;
+    let cmdline = "rcapture.budget=1M rcapture.final=poweroff";
+    let mut crashed = Spec { dump_level: 31, cmdline, ..Spec::default() }.crash();
+    let received = crashed.receive(&[], DUMP);
+    assert_eq!(received.status.code(), Some(3), "{}", received.stderr);
+    assert!(received.stderr.contains("budget was spent"), "{}", received.stderr);
+    let journal = received.directory.join("journal");
+    let journal_bytes = std::fs::metadata(&journal).unwrap().len();
+    assert!((BUDGET_BYTES / 2..BUDGET_BYTES + LAST_BLOCK_BYTES).contains(&journal_bytes), "{journal_bytes}");
+    assert!(compare(&received.directory.join("vmcore"), &crashed.truth, &[]).different.is_empty());
+    let log = std::fs::read_to_string(received.directory.join("vmcore-dmesg.txt")).unwrap();
+    assert!(log.contains("Kernel panic - not syncing: sysrq triggered crash"), "{log}");
+    assert!(crashed.machine.wait_for_end(SOON).unwrap().success());
 }
