@@ -2,6 +2,8 @@
 //! says gets lost.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use capture::{Budget, Clock, Crash, Link, Options, send};
 use codec::{CodecId, Encoder, Method, OutputFull};
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
+use support::elfcorehdr;
 use wire::{Event, Receiver, SessionId};
 
 const FIFO_BYTES: usize = 16;
@@ -153,13 +156,7 @@ impl Memory {
                 (state >> 56) as u8
             })
             .collect();
-        let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        header.extend([4, 0, 62, 0, 1, 0, 0, 0]); // ET_CORE, EM_X86_64
-        header.extend([0u64, 64, 0].map(u64::to_le_bytes).concat()); // e_entry, e_phoff, e_shoff
-        header.extend([0u8; 4]);
-        header.extend([64u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
-        header.extend([1u32, 7].map(u32::to_le_bytes).concat()); // PT_LOAD
-        header.extend([0u64, 0, 0, ELFCOREHDR_PA, ELFCOREHDR_PA, 0].map(u64::to_le_bytes).concat());
+        let header = elfcorehdr(ELFCOREHDR_PA);
         let at = usize::try_from(ELFCOREHDR_PA).unwrap();
         bytes[at..at + header.len()].copy_from_slice(&header);
         Self(bytes)

@@ -1,6 +1,8 @@
 //! What a dump takes of the heap: no more than the capture kernel has, however large the machine.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use capture::{Budget, Clock, Crash, Link, Options, send};
 use codec::Method;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault};
 use peak_alloc::PeakAlloc;
+use support::elfcorehdr;
 use wire::SessionId;
 
 #[global_allocator]
@@ -27,27 +30,16 @@ const HARNESS_BYTES: usize = 16 * 1024;
 
 const ELFCOREHDR_PA: u64 = 1 << 50;
 
-/// RAM from 0 on: numbers, as kernel objects have them, and every fourth page noise.
-struct Machine(Vec<u8>);
-
-impl Machine {
-    fn new(ram_bytes: u64) -> Self {
-        let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        header.extend([4, 0, 62, 0, 1, 0, 0, 0]); // ET_CORE, EM_X86_64
-        header.extend([0u64, 64, 0].map(u64::to_le_bytes).concat()); // e_entry, e_phoff, e_shoff
-        header.extend([0u8; 4]);
-        header.extend([64u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
-        header.extend([1u32, 7].map(u32::to_le_bytes).concat()); // PT_LOAD
-        header.extend([0u64, 0, 0, ram_bytes, ram_bytes, 0].map(u64::to_le_bytes).concat());
-        Self(header)
-    }
+/// RAM from 0 on: numbers, as kernel objects have them, and every fourth page noise. Above it, its elfcorehdr.
+struct Machine {
+    elfcorehdr: Vec<u8>,
 }
 
 impl PhysMemory for Machine {
     fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
         if let Some(offset) = pa.0.checked_sub(ELFCOREHDR_PA) {
             let offset = usize::try_from(offset).unwrap();
-            buf.copy_from_slice(&self.0[offset..offset + buf.len()]);
+            buf.copy_from_slice(&self.elfcorehdr[offset..offset + buf.len()]);
             return Ok(());
         }
         for (word, word_pa) in buf.chunks_mut(8).zip((pa.0..).step_by(8)) {
@@ -89,7 +81,7 @@ impl Link for Line<'_> {
 
 /// The most that is taken at any time of a dump with `method` that ends after [`MOST_BYTES`] on the line.
 fn most_bytes(method: Method, ram_bytes: u64) -> usize {
-    let machine = Machine::new(ram_bytes);
+    let machine = Machine { elfcorehdr: elfcorehdr(ram_bytes) };
     let clock = Time(Cell::default());
     let mut line = Line { written: 0, clock: &clock };
     let before = HEAP.current_usage();
