@@ -1,6 +1,7 @@
 //! makedumpfile(8) as judge of which pages a dump level keeps.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::outcome::Result;
@@ -38,8 +39,17 @@ impl Makedumpfile {
         options: &[&str],
         deadline: Duration,
     ) -> Result<String> {
+        let mut command = self.command(vmcore, output, level, options)?;
+        process::run(&mut command, deadline, || {})?.success("makedumpfile")
+    }
+
+    /// What [`filter`](Self::filter) runs.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn command(&self, vmcore: &Path, output: &Path, level: u8, options: &[&str]) -> Result<Command> {
         let mut command = self.root.command("makedumpfile")?;
         command.args(options).args(["-f", "-d", &level.to_string()]).arg(vmcore).arg(output);
-        process::run(&mut command, deadline, || {})?.success("makedumpfile")
+        Ok(command)
     }
 }

@@ -1,7 +1,10 @@
 //! From the panic's first line to the capture kernel's banner, as the line carries them. Needs the lab and the image:
 //! `cargo xtask image`, and `$RCAPTURE_QEMU` naming the program `rcapture-qemu`.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
+mod support;
+
+use std::fmt::Write as _;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -12,19 +15,22 @@ const PANIC: &[u8] = b"Kernel panic - not syncing";
 const RUNS: usize = 5;
 
 fn main() {
-    // Criterion's way of choosing: names that contain the word.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if filter.is_some_and(|filter| !"banner".contains(&filter)) {
+    if !support::is_chosen("banner") {
         return;
     }
-    for loader in [Loader::KexecLoad, Loader::KexecFileLoad] {
+    let mut table =
+        String::from("| loader | CPUs | median | least | most |\n| --- | ---: | ---: | ---: | ---: |\n");
+    for (loader, command) in [(Loader::KexecLoad, "kexec -p"), (Loader::KexecFileLoad, "kexec -s -p")] {
         for smp in [1, 4] {
             let spec = Spec { loader, smp, ..Spec::default() };
             let mut times: Vec<u128> = (0..RUNS).map(|_| measure(&spec).as_millis()).collect();
             times.sort_unstable();
-            println!("panic to banner, {loader:?}, {smp} CPUs: {times:?} ms");
+            eprintln!("{command}, {smp} CPUs: {times:?} ms");
+            let (median, least, most) = (times[RUNS / 2], times[0], times[RUNS - 1]);
+            writeln!(table, "| `{command}` | {smp} | {median} ms | {least} ms | {most} ms |").unwrap();
         }
     }
+    support::publish("banner", &table);
 }
 
 fn measure(spec: &Spec) -> Duration {

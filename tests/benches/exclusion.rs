@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
 #[path = "../../crates/memory/tests/support/mod.rs"]
+mod machine;
 mod support;
 
 use std::fs::{self, File};
@@ -10,10 +11,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use machine::{Crashed, DIRECT_MAP, Generation, START_KERNEL_MAP};
 use memory::{Classifier, DumpLevel, KernelSpace, MemMap, PageClass, PageCounts, Pfn, Span};
 use rcapture::dump::{self, DumpMemory};
 use rcapture_qemu::Lab;
-use support::{Crashed, DIRECT_MAP, Generation, START_KERNEL_MAP};
 use vmcore::elfcore::{NewElfCore, data_offset};
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, Machine};
@@ -21,7 +22,7 @@ use vmcore::notes::{VMCOREINFO_NAME, push_note};
 
 const PAGES: u64 = 16 << 30 >> 12;
 const PAGE_BYTES: u64 = 4096;
-const RUNS: usize = 7;
+const RUNS: usize = 9;
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long it took to tell pages apart, and what was found.
@@ -32,9 +33,7 @@ struct Excluded {
 }
 
 fn main() {
-    // Criterion's way of choosing: names that contain the word.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if filter.is_some_and(|filter| !"exclusion".contains(&filter)) {
+    if !support::is_chosen("exclusion") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -47,8 +46,16 @@ fn main() {
         best = [best[0].min(ours.time), best[1].min(theirs.time)];
     }
     let [ours, theirs] = best;
-    println!("{PAGES} pages, one thread, the best of {RUNS}: ours {ours:?}, makedumpfile's {theirs:?}");
-    println!("ours / makedumpfile's: {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
+    let table = format!(
+        "| memory | rcapture | makedumpfile {} | our time / its |\n| ---: | ---: | ---: | ---: |\n\
+        | {} GiB | {:.0} ms | {:.0} ms | {:.2} |\n",
+        Lab::open().unwrap().makedumpfile().unwrap().version(),
+        (PAGES * PAGE_BYTES) >> 30,
+        ours.as_secs_f64() * 1e3,
+        theirs.as_secs_f64() * 1e3,
+        ours.as_secs_f64() / theirs.as_secs_f64()
+    );
+    support::publish("exclusion", &table);
 }
 
 /// A vmcore of a machine that has nothing but a memmap.

@@ -1,55 +1,118 @@
-//! What a machine costs on the line: bytes by pass and codec, and when each pass has come at 115200.
+//! What a machine costs on the line: bytes by codec, next to the file of `makedumpfile -c -d 31`, and when each pass has come
+//! at 115200. Needs the lab.
 //!
-//! `cargo bench -p end-to-end --bench wire_bytes -- FULL_DUMP…`; with `--record FILE --seconds N` what the line had carried
-//! until then is written to a file that `rcapture convert` takes.
-#![allow(missing_docs, reason = "a program")]
+//! `cargo bench -p end-to-end --bench wire_bytes -- [FULL_DUMP…]`; without a dump, machines are crashed. With
+//! `--record=FILE --seconds=N` what the line had carried until then is written to a file that `rcapture convert` takes.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a program")]
+
+mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use capture::Budget;
-use codec::Method;
+use codec::{Effort, Method};
+use end_to_end::DUMP;
 use end_to_end::replay::{Replay, Replayed};
 use memory::DumpLevel;
+use rcapture_qemu::{Lab, Makedumpfile, Suite};
+use rustix::time::{ClockId, clock_gettime};
+use support::FullDump;
 use wire::{Block, Event, Pass, Receiver, Record, Records};
 
 const BAUD: u64 = 115_200;
 
+/// What the capture kernel takes for such a line.
+const SLOW_LINE: Method = Method::Lzma(Effort::Dense);
+
 fn main() -> Result<()> {
-    let mut dumps: Vec<PathBuf> = Vec::new();
-    let (mut record, mut seconds) = (None, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--bench" => {}
-            "--record" => record = arguments.next(),
-            "--seconds" => seconds = arguments.next().and_then(|seconds| seconds.parse().ok()),
-            path => dumps.push(path.into()),
+    if !support::is_chosen("wire_bytes") {
+        return Ok(());
+    }
+    let mut costs = Costs::new(Lab::open()?.makedumpfile()?);
+    let dumps = support::given_dumps();
+    for dump in &dumps {
+        costs.measure(dump)?;
+    }
+    if dumps.is_empty() {
+        for suite in Suite::ALL {
+            costs.measure(&FullDump::of(suite).path())?;
         }
     }
-    for path in dumps {
-        let dump = rcapture::dump::open(&path)?;
+    costs.publish();
+    Ok(())
+}
+
+/// The value of the option `--NAME=VALUE`.
+fn option(name: &str) -> Option<String> {
+    std::env::args().find_map(|argument| {
+        Some(argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=')?.to_owned())
+    })
+}
+
+/// The table.
+struct Costs {
+    makedumpfile: Makedumpfile,
+    rows: String,
+    /// Bytes on a slow line, as a share of makedumpfile's, by kernel.
+    shares: Vec<f64>,
+}
+
+impl Costs {
+    fn new(makedumpfile: Makedumpfile) -> Self {
+        Self { makedumpfile, rows: String::new(), shares: Vec::new() }
+    }
+
+    fn measure(&mut self, path: &Path) -> Result<()> {
+        let filtered = tempfile::NamedTempFile::new()?;
+        self.makedumpfile.filter(path, filtered.path(), DumpLevel::SMALLEST.number(), &["-c"], DUMP)?;
+        let theirs = fs::metadata(filtered.path())?.len();
+        let dump = rcapture::dump::open(path)?;
+        let kernel = dump.facts().uts(2);
+        writeln!(self.rows, "| {kernel} | `makedumpfile -c` | {theirs} | 1.00 | | |")?;
         let replay = Replay::of(&*dump)?;
         for method in Method::ALL {
-            let started = std::time::Instant::now();
+            let started = cpu_time();
             let replayed = replay.send(method.encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD)?;
-            println!(
-                "{}: {method}: {} bytes, {:.1} s at {BAUD}, {:.1} s here",
-                path.display(),
-                replayed.line.len(),
-                replayed.line.len() as f64 * 10.0 / BAUD as f64,
-                started.elapsed().as_secs_f64()
-            );
+            let cpu = (cpu_time() - started).as_secs_f64();
+            let bytes = replayed.line.len();
+            let share = bytes as f64 / theirs as f64;
+            let seconds = bytes as f64 * 10.0 / BAUD as f64;
+            writeln!(self.rows, "| | {method} | {bytes} | {share:.3} | {seconds:.0} s | {cpu:.1} s |")?;
+            if method == SLOW_LINE {
+                self.shares.push(share);
+            }
+            println!("{kernel}, {method}: {bytes} bytes, {seconds:.1} s at {BAUD}, {cpu:.1} s here");
             by_pass(&replayed);
-            if let Some(record) = &record {
-                let until = seconds.map_or(Duration::MAX, Duration::from_secs);
-                std::fs::write(record, replayed.until(until))?;
+            if let Some(record) = option("record") {
+                let seconds = option("seconds").map(|seconds| seconds.parse()).transpose()?;
+                fs::write(record, replayed.until(seconds.map_or(Duration::MAX, Duration::from_secs)))?;
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn publish(&self) {
+        let logarithms: f64 = self.shares.iter().map(|share| share.ln()).sum();
+        let mean = (logarithms / self.shares.len() as f64).exp();
+        let table = format!(
+            "| kernel | codec | bytes | of makedumpfile's | at {BAUD} baud | processor time here |\n\
+            | --- | --- | ---: | ---: | ---: | ---: |\n{}\n\
+            {SLOW_LINE}, geometric mean over the kernels: **{mean:.3}** of makedumpfile's. makedumpfile {}.\n",
+            self.rows,
+            self.makedumpfile.version()
+        );
+        support::publish("wire_bytes", &table);
+    }
+}
+
+/// Processor time of this program so far.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap()
 }
 
 #[derive(Default)]

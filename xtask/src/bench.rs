@@ -1,36 +1,88 @@
-//! `cargo xtask bench`: how fast the parts are, by criterion, and how soon the capture kernel speaks.
+//! `cargo xtask bench`: how fast the parts are, by criterion, and the tables of docs/benchmarks.md.
 
-use anyhow::Result;
-use xshell::Shell;
+mod tables;
 
-use crate::cargo::cargo;
-use crate::host_tools;
+use std::fs;
+use std::num::NonZero;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo::cargo_for_reading;
+use crate::host_tools::{self, Profile};
 use crate::image::{self, Target};
 use crate::interrupt::Interrupt;
+use crate::process::{self, End};
+use crate::setup::{self, Need};
+use tables::Tables;
+
+const DOCUMENT: &str = "docs/benchmarks.md";
+const DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only benchmarks whose name contains this
     filter: Option<String>,
+    /// Only those that have a table in docs/benchmarks.md
+    #[arg(long)]
+    tables: bool,
     /// Arguments for criterion, such as `--save-baseline before`
     #[arg(last = true)]
     criterion: Vec<String>,
 }
 
-/// Runs every benchmark of the workspace. Results stay in target/criterion and are compared with the run before.
+/// Runs benchmarks of the workspace. Criterion's results stay in target/criterion and are compared with the run before; tables
+/// that were measured take the place of those in docs/benchmarks.md.
 ///
 /// # Errors
 /// If one cannot be built or run.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    // One of them crashes machines.
+    let machine = machine()?;
+    // Some of them crash machines.
+    setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt)?;
     image::build(Target::X86_64)?;
-    let tools = host_tools::build(interrupt)?;
-    let shell = Shell::new()?;
-    shell.change_dir(crate::workspace_root());
+    let tools = host_tools::build(Profile::Release, interrupt)?;
+    let path = crate::workspace_root().join(DOCUMENT);
+    let read_document = || fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"));
+
     // By name: libtest's stand-ins for benchmarks do not take criterion's arguments.
-    let mut arguments = vec!["bench", "--workspace", "--bench", "*", "--"];
+    let document = read_document()?;
+    let names = if args.tables { tables::names(&document).collect() } else { vec!["*"] };
+    let mut arguments = vec!["bench", "--workspace", "--no-fail-fast"];
+    arguments.extend(names.iter().flat_map(|name| ["--bench", name]));
+    arguments.push("--");
     arguments.extend(args.filter.as_deref());
     arguments.extend(args.criterion.iter().map(String::as_str));
-    Ok(cargo(&shell, &arguments).env("RCAPTURE_QEMU", tools.join("rcapture-qemu")).quiet().run()?)
+    let mut command = cargo_for_reading(&arguments);
+    command.env("RCAPTURE_QEMU", tools.join("rcapture-qemu"));
+    let mut measured = Tables::default();
+    let end = process::run_lines(command, DEADLINE, interrupt, |line| {
+        println!("{line}");
+        measured.line(line);
+    })?;
+
+    // Somebody may have worked on it meanwhile.
+    fs::write(&path, measured.put_into(&read_document()?, &machine))
+        .with_context(|| format!("writing {DOCUMENT}"))?;
+    ensure!(matches!(end, End::Exited(status) if status.success()), "`cargo {}` {end}", arguments.join(" "));
+    Ok(())
+}
+
+/// When and on what is measured, and what else it has to do.
+fn machine() -> Result<String> {
+    let read = |path| {
+        fs::read_to_string(Path::new("/proc").join(path)).with_context(|| format!("reading /proc/{path}"))
+    };
+    let cpuinfo = read("cpuinfo")?;
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let loadavg = read("loadavg")?;
+    let load = loadavg.split(' ').next().unwrap_or_default();
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    Ok(format!(
+        "Measured on {date}: {}, {cores} cores; load at the start {load}.",
+        model.trim_start_matches(['\t', ' ', ':'])
+    ))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rcapture_qemu::{Crash, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::host_tools;
+use crate::host_tools::{self, Profile};
 use crate::image::{self, Target};
 use crate::interrupt::Interrupt;
 use crate::setup::{self, Need};
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 
     step("what this machine must have", || setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt))?;
     let image = step("building the capture image", || image::build(Target::X86_64))?;
-    let tools = step("building rcapture", || host_tools::build(interrupt))?;
+    let tools = step("building rcapture", || host_tools::build(Profile::Dev, interrupt))?;
     let stock = step("fetching a stock kernel and crash(8); the first time some 350 MB", || {
         Stock::fetch(args.suite)
     })?;

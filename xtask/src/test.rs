@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rcapture_qemu::{Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
-use crate::host_tools;
+use crate::host_tools::{self, Profile};
 use crate::image::{self, Target};
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
@@ -137,7 +137,7 @@ impl Run<'_> {
             setup::run(&[Need::ImageCompiler, Need::Qemu, Need::PythonVenv], self.interrupt)
         })?;
         step("capture image", || image::build(Target::X86_64))?;
-        step("host tools", || host_tools::build(self.interrupt))?;
+        step("host tools", || host_tools::build(Profile::Dev, self.interrupt))?;
         step("kernels and tools of the lab", || fetch(is_full))
     }
 

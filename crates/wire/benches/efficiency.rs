@@ -20,16 +20,19 @@ fn main() {
         ("bits 1e-5", Noise::bit_errors(1e-5)),
         ("0.1 % lost", dropped),
     ];
-    println!("bytes of blocks, in percent of the line's bytes (of what it could carry meanwhile)");
-    println!("   baud  latency       errors: {}", errors.map(|(name, _)| format!("{name:14}")).concat());
+    // Between the marks of the table's place in docs/benchmarks.md.
+    println!("<!-- begin efficiency -->");
+    println!("| baud | latency | errors: {} |", errors.map(|(name, _)| name).join(" | "));
+    println!("| ---: | ---: |{}", errors.map(|_| " ---: |").concat());
     for baud in [115_200, 921_600, 3_000_000] {
         for latency in [0, 20, 200] {
             let cells = errors.map(|(_, noise)| {
                 let Efficiency { of_bytes, of_rate } =
                     Efficiency::measure(baud, latency * MS, noise, COMPRESSED);
-                format!("{:5.2} ({:5.2}) ", of_bytes * 100.0, of_rate * 100.0)
+                format!(" {:.1} % ({:.1} %) |", of_bytes * 100.0, of_rate * 100.0)
             });
-            println!("{baud:7}  {latency:4} ms               {}", cells.concat());
+            println!("| {baud} | {latency} ms |{}", cells.concat());
         }
     }
+    println!("<!-- end efficiency -->");
 }

@@ -1,0 +1,46 @@
+//! What the programs have in common whose tables are in docs/benchmarks.md.
+#![allow(dead_code, unreachable_pub, reason = "not every program needs all of it")]
+
+use std::path::{Path, PathBuf};
+
+use end_to_end::{DUMP, Spec, write_full};
+use rcapture_qemu::Suite;
+use tempfile::TempDir;
+
+/// Whether a program was asked for by a part of its name, which is criterion's way to choose, or everything was.
+pub fn is_chosen(name: &str) -> bool {
+    let is_filter = |argument: &String| !argument.starts_with('-') && !Path::new(argument).is_file();
+    std::env::args().skip(1).find(is_filter).is_none_or(|filter| name.contains(&filter))
+}
+
+/// Full dumps that were named, instead of machines to crash.
+pub fn given_dumps() -> Vec<PathBuf> {
+    std::env::args().skip(1).map(PathBuf::from).filter(|path| path.is_file()).collect()
+}
+
+/// Prints a table between the marks by which `cargo xtask bench` finds it, and its place in docs/benchmarks.md.
+pub fn publish(name: &str, table: &str) {
+    println!("<!-- begin {name} -->\n{table}<!-- end {name} -->");
+}
+
+/// All of the memory of a machine that crashed, as a file.
+pub struct FullDump(TempDir);
+
+impl FullDump {
+    /// Crashes a machine that has pages of every class.
+    pub fn of(suite: Suite) -> Self {
+        // LZMA takes minutes on an emulated processor.
+        let spec =
+            Spec { suite, compress: "deflate", dump_level: 31, has_every_class: true, ..Spec::default() };
+        let mut crashed = spec.crash();
+        let received = crashed.receive(&[], DUMP);
+        assert!(received.status.success(), "{}: {}", received.status, received.stderr);
+        let full = Self(tempfile::Builder::new().prefix("rcapture-bench-").tempdir().unwrap());
+        write_full(&received.directory.join("vmcore"), &crashed.truth, &full.path());
+        full
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("vmcore")
+    }
+}
