@@ -47,6 +47,7 @@ fn compare(dump: &Path) {
         "| cores | `rcapture convert -d 31` | `makedumpfile -d 31` with | | our time / its |\n\
         | ---: | ---: | --- | ---: | ---: |\n",
     );
+    let mut files = None;
     for (cores, options) in TRIALS {
         run_on(cores, &all);
         let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
@@ -55,24 +56,24 @@ fn compare(dump: &Path) {
             their_times.extend(time(&mut filter(&makedumpfile, dump, &theirs, options), &theirs));
         }
         let [our_time, their_time] = [&mut our_times, &mut their_times].map(|times| median(times));
-        let ratio = our_time.zip(their_time).map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64());
+        // Both keep the same pages: see the tests of dump levels.
+        let kept_bytes = KeptPages::read(&ours).kept.count() as f64 * PAGE_BYTES;
+        files.get_or_insert_with(|| [&ours, &theirs].map(|file| fs::metadata(file).unwrap().len()));
         writeln!(
             table,
-            "| {cores} | {} | `{}` | {} | {} |",
-            speed(our_time, our_times.len(), &ours),
+            "| {cores} | {} | `{}` | {} | {:.2} |",
+            speed(our_time, our_times.len(), kept_bytes),
             options.join(" "),
-            speed(their_time, their_times.len(), &theirs),
-            ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}")),
+            speed(their_time, their_times.len(), kept_bytes),
+            our_time / their_time
         )
         .unwrap();
     }
-    let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let [ours, theirs] = files.unwrap();
+    let version = makedumpfile.version();
     writeln!(
         table,
-        "\nLinux {release}, makedumpfile {}. Files: ours {} bytes, its {} bytes.",
-        makedumpfile.version(),
-        bytes(&ours),
-        bytes(&theirs)
+        "\nLinux {release}, makedumpfile {version}. Files: ours {ours} bytes, its {theirs} bytes."
     )
     .unwrap();
     support::publish("convert", &table);
@@ -108,16 +109,14 @@ fn time(command: &mut Command, output: &Path) -> Option<Duration> {
     status.success().then_some(time)
 }
 
-fn median(times: &mut [Duration]) -> Option<Duration> {
+/// In seconds; not a number if there are none.
+fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
-    times.get(times.len() / 2).copied()
+    times.get(times.len() / 2).map_or(f64::NAN, Duration::as_secs_f64)
 }
 
-/// A time, the speed that it is for the pages kept, and how many runs failed.
-fn speed(time: Option<Duration>, runs: usize, output: &Path) -> String {
-    let failed = if runs < RUNS { format!("{} of {RUNS} runs failed", RUNS - runs) } else { String::new() };
-    let Some(time) = time else { return failed };
-    let megabytes = KeptPages::read(output).kept.count() as f64 * PAGE_BYTES / 1e6;
-    let separator = if failed.is_empty() { "" } else { "; " };
-    format!("{:.2} s, {:.0} MB/s{separator}{failed}", time.as_secs_f64(), megabytes / time.as_secs_f64())
+/// A time, the speed that it is for `bytes`, and how many runs failed.
+fn speed(seconds: f64, runs: usize, bytes: f64) -> String {
+    let failed = if runs < RUNS { format!("; {} of {RUNS} runs failed", RUNS - runs) } else { String::new() };
+    format!("{seconds:.2} s, {:.0} MB/s{failed}", bytes / 1e6 / seconds)
 }
