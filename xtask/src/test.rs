@@ -23,7 +23,7 @@ use libtest::{Reader, Verdict};
 use summary::{Ignored, Outcome, Summary};
 
 /// Compiling the workspace from nothing is most of it on the host; in the lab it is booting machines without KVM.
-const DEADLINE: Duration = Duration::from_secs(40 * 60);
+const DEADLINE: Duration = Duration::from_secs(55 * 60);
 /// Every combination of machines.
 const FULL_DEADLINE: Duration = Duration::from_secs(4 * 60 * 60);
 /// What their tests are called when none of them can run.
