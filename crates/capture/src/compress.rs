@@ -20,7 +20,7 @@ const MAX_SAMPLE_BYTES: usize = 4096;
 
 /// How fast a method is, compared to LZMA, and how much smaller than it was it makes memory, in tenths.
 ///
-/// On 1 MiB of kernel text and data, and on the dumps of docs/benchmarks.md.
+/// On 1 MiB of kernel text and data, and on the machines of docs/benchmarks.md.
 const METHODS: [(Method, u64, u64); 4] = [
     (Method::Lzma(Effort::Fast), 1, 50),
     (Method::Deflate, 5, 34),
