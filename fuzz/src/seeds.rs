@@ -463,13 +463,7 @@ mod tests {
             let kernel = KernelSpace::new(memory, Machine::X86_64, &info).unwrap();
             let memmap = MemMap::find(&info, &kernel).unwrap();
             let mut classifier = Classifier::new(Some((memmap, kernel)), DumpLevel::ALL);
-            let mut counts = PageCounts::default();
-            let mut at = Pfn(0);
-            while at < Pfn(64) {
-                let span = classifier.span(at, Pfn(64));
-                counts += span;
-                at = span.end();
-            }
+            let counts: PageCounts = classifier.spans(Pfn(0), Pfn(64)).sum();
             let counts = PageClass::ALL.map(|class| counts.of(class));
             assert_eq!(counts, [18, 5, 3, 1, 24, 12, 0, 1]);
         }

@@ -108,15 +108,9 @@ fn exclude(vmcore: &Path) -> Excluded {
     let kernel = KernelSpace::new(DumpMemory::new(&*dump), facts.machine, &info).unwrap();
     let memmap = MemMap::find(&info, &kernel).unwrap();
     let mut classifier = Classifier::new(Some((memmap, kernel)), DumpLevel::SMALLEST);
-    let mut spans: Vec<Span> = Vec::new();
-    let mut counts = PageCounts::default();
-    let mut at = Pfn(0);
-    while at < Pfn(PAGES) {
-        let span = classifier.span(at, Pfn(PAGES));
-        counts += span;
-        at = span.end();
-        spans.push(span);
-    }
+    // Kept, as `rcapture convert` keeps them.
+    let spans: Vec<Span> = classifier.spans(Pfn(0), Pfn(PAGES)).collect();
+    let counts: PageCounts = spans.iter().copied().sum();
     let time = start.elapsed();
     assert_eq!((counts.total(), classifier.pages_in_doubt()), (PAGES, 0));
     let classes = [PageClass::Cache, PageClass::CachePrivate, PageClass::User, PageClass::Free];

@@ -13,15 +13,7 @@ use support::{Crashed, Generation};
 const PAGES: u64 = 16 << 30 >> 12;
 
 fn count(crashed: &Crashed, level: DumpLevel) -> PageCounts {
-    let mut classifier = crashed.classifier(level);
-    let mut counts = PageCounts::default();
-    let mut at = Pfn(0);
-    while at < Pfn(PAGES) {
-        let span = classifier.span(at, Pfn(PAGES));
-        counts += span;
-        at = span.end();
-    }
-    counts
+    crashed.classifier(level).spans(Pfn(0), Pfn(PAGES)).sum()
 }
 
 fn memmap(criterion: &mut Criterion) {

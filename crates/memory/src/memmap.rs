@@ -21,6 +21,7 @@ mod image;
 mod layout;
 mod slab;
 
+use core::iter::Sum;
 use core::ops::AddAssign;
 
 use vmcore::vmcoreinfo::VmcoreInfo;
@@ -129,6 +130,14 @@ impl AddAssign<Span> for PageCounts {
         if let Some(pages) = self.pages.get_mut(span.class as usize) {
             *pages = pages.saturating_add(span.pages);
         }
+    }
+}
+
+impl Sum<Span> for PageCounts {
+    fn sum<I: Iterator<Item = Span>>(spans: I) -> Self {
+        let mut counts = Self::default();
+        spans.for_each(|span| counts += span);
+        counts
     }
 }
 

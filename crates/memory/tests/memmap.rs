@@ -381,14 +381,7 @@ fn without_a_memmap_every_page_is_kept() {
 fn pages_are_counted_by_class() {
     let mut crashed = Crashed::new(Generation::Linux6_1, Model::Vmemmap, 1);
     crashed.fill(0, "free:9 anon*3 slab:1 cache");
-    let mut classifier = crashed.classifier(DumpLevel::SMALLEST);
-    let mut counts = PageCounts::default();
-    let mut at = Pfn(2);
-    while at < Pfn(1000) {
-        let span = classifier.span(at, Pfn(1000));
-        counts += span;
-        at = span.end();
-    }
+    let counts: PageCounts = crashed.classifier(DumpLevel::SMALLEST).spans(Pfn(2), Pfn(1000)).sum();
     assert_eq!((counts.of(Free), counts.of(User), counts.of(Slab), counts.of(Cache)), (510, 3, 2, 1));
     assert_eq!(counts.total(), 998);
 }

@@ -70,10 +70,7 @@ pub fn classify(
 fn classes_of(classifier: &mut Classifier<DumpMemory<'_>>, first: Pfn, end: Pfn) -> (Vec<Span>, u64) {
     let in_doubt_before = classifier.pages_in_doubt();
     let mut spans: Vec<Span> = Vec::new();
-    let mut at = first;
-    while at < end {
-        let span = classifier.span(at, end);
-        at = span.end();
+    for span in classifier.spans(first, end) {
         match spans.last_mut() {
             Some(last) if last.class == span.class => last.pages += span.pages,
             _ => spans.push(span),

@@ -71,6 +71,16 @@ impl<M: PhysMemory> Classifier<M> {
         Self { source, level, region: None, classes: [None; REGION_PAGES], pages_in_doubt: 0 }
     }
 
+    /// All frames from `pfn` to `end`, for who has no line to look after in between.
+    pub fn spans(&mut self, pfn: Pfn, end: Pfn) -> impl Iterator<Item = Span> {
+        let mut at = pfn;
+        core::iter::from_fn(move || {
+            let span = (at < end).then(|| self.span(at, end))?;
+            at = span.end();
+            Some(span)
+        })
+    }
+
     /// The frames of one class from `pfn` on: some, and none from `end` on. There may be more of the class behind them: a
     /// call looks at 512 struct pages at most, so that the caller can look after a line in between.
     pub fn span(&mut self, pfn: Pfn, end: Pfn) -> Span {
