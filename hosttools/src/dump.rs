@@ -206,6 +206,14 @@ pub trait PageReader: Send {
     /// # Errors
     /// As [`read`](Self::read).
     fn read_run(&mut self, first: u64, page_bytes: usize, pages: &mut [u8]) -> Result<(), Error> {
+        self.read_each(first, page_bytes, pages)
+    }
+
+    /// [`read_run`](Self::read_run), page by page.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_each(&mut self, first: u64, page_bytes: usize, pages: &mut [u8]) -> Result<(), Error> {
         (first..).zip(pages.chunks_mut(page_bytes)).try_for_each(|(pfn, page)| self.read(pfn, page))
     }
 }

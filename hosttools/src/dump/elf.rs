@@ -172,7 +172,7 @@ impl<F: ReadAt + Send + Sync> PageReader for ElfReader<'_, F> {
             Some(stretch) if stretch.start <= start && end <= stretch.file_end => {
                 self.0.read_stretch(stretch, start, pages)
             }
-            _ => (first..).zip(pages.chunks_mut(page_bytes)).try_for_each(|(pfn, page)| self.read(pfn, page)),
+            _ => self.read_each(first, page_bytes, pages),
         }
     }
 }
