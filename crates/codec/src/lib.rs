@@ -121,13 +121,10 @@ impl Method {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Lz4 => "LZ4",
-            Self::Deflate => "deflate",
-            Self::Lzma(Effort::Fast) => "LZMA",
-            Self::Lzma(Effort::Dense) => "dense LZMA",
-        })
+        if *self == Self::Lzma(Effort::Dense) {
+            f.write_str("dense ")?;
+        }
+        self.codec().fmt(f)
     }
 }
 
