@@ -40,16 +40,14 @@ pub fn method_for(line_bytes_per_second: u64, lzma_bytes_per_second: u64) -> Met
         .into_iter()
         .reduce(|best, other| if memory_per_second(other) > memory_per_second(best) { other } else { best });
     match best {
-        Some((Method::Lzma(_), ..)) | None if lzma_bytes_per_second / DENSE_SPEED < line_bytes_per_second => {
-            Method::Lzma(Effort::Fast)
-        }
-        Some((Method::Lzma(_), ..)) | None => Method::Lzma(effort_for(line_bytes_per_second)),
+        Some((Method::Lzma(_), ..)) | None => lzma_for(line_bytes_per_second, lzma_bytes_per_second),
         Some((method, ..)) => method,
     }
 }
 
-fn effort_for(line_bytes_per_second: u64) -> Effort {
-    if line_bytes_per_second <= DENSE_LINE { Effort::Dense } else { Effort::Fast }
+fn lzma_for(line_bytes_per_second: u64, lzma_bytes_per_second: u64) -> Method {
+    let is_dense = line_bytes_per_second <= DENSE_LINE.min(lzma_bytes_per_second / DENSE_SPEED);
+    Method::Lzma(if is_dense { Effort::Dense } else { Effort::Fast })
 }
 
 /// The method that was asked for, or that suits a line. `lzma_speed` measures the processor, in bytes per second.
@@ -57,7 +55,8 @@ fn effort_for(line_bytes_per_second: u64) -> Effort {
 pub fn choose(asked: Compress, line_bytes_per_second: u64, lzma_speed: impl FnOnce() -> u64) -> Method {
     match asked {
         Compress::Auto => method_for(line_bytes_per_second, lzma_speed()),
-        Compress::Lzma => Method::Lzma(effort_for(line_bytes_per_second)),
+        // Without a look at the processor: who asks knows it.
+        Compress::Lzma => lzma_for(line_bytes_per_second, u64::MAX),
         Compress::Deflate => Method::Deflate,
         Compress::Lz4 => Method::Lz4,
         Compress::None => Method::None,
