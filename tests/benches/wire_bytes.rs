@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use capture::Budget;
-use codec::{Effort, Method};
-use end_to_end::DUMP;
+use codec::Method;
 use end_to_end::replay::{Replay, Replayed};
+use end_to_end::{DUMP, SLOW_LINE};
 use memory::DumpLevel;
 use rcapture_qemu::{Lab, Makedumpfile, Suite};
 use rustix::time::{ClockId, clock_gettime};
@@ -25,9 +25,6 @@ use support::FullDump;
 use wire::{Block, Event, Pass, Receiver, Record, Records};
 
 const BAUD: u64 = 115_200;
-
-/// What the capture kernel takes for such a line.
-const SLOW_LINE: Method = Method::Lzma(Effort::Dense);
 
 fn main() -> Result<()> {
     if !support::is_chosen("wire_bytes") {

@@ -31,6 +31,8 @@ pub use spec::{Crashed, Received, Receiver, Spec, rcapture};
 
 use std::time::Duration;
 
+use codec::{Effort, Method};
+
 /// Boot and panic, on a machine with two busy cores and no KVM.
 pub const BOOT: Duration = Duration::from_secs(240);
 
@@ -40,11 +42,8 @@ pub const DUMP: Duration = Duration::from_secs(600);
 /// crash(8) reads a dump.
 pub const CRASH: Duration = Duration::from_secs(300);
 
-/// The codec that the capture kernel takes for a line of 115200.
-#[must_use]
-pub fn slow_line_encoder() -> Box<dyn codec::Encoder> {
-    codec::Method::Lzma(codec::Effort::Dense).encoder()
-}
+/// How the capture kernel compresses for a line of 115200.
+pub const SLOW_LINE: Method = Method::Lzma(Effort::Dense);
 
 /// How the capture kernel's banner begins.
 pub const BANNER: &str = concat!("rcapture ", env!("CARGO_PKG_VERSION"));

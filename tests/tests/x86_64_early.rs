@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capture::Budget;
 use end_to_end::replay::{Replay, Replayed};
-use end_to_end::{CRASH, DUMP, Spec, is_full, rcapture, write_full};
+use end_to_end::{CRASH, DUMP, SLOW_LINE, Spec, is_full, rcapture, write_full};
 use memory::{DumpLevel, PhysAddr, PhysMemory};
 use rcapture::dump::{self, Dump, DumpMemory, PageState};
 use rcapture_qemu::Lab;
@@ -47,7 +47,7 @@ static SENT: LazyLock<Sent> = LazyLock::new(|| {
     let dmesg = fs::read(received.directory.join("vmcore-dmesg.txt")).unwrap();
     let dump = dump::open(&path).unwrap();
     let replay = Replay::of(&*dump).unwrap();
-    let replayed = replay.send(end_to_end::slow_line_encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD);
+    let replayed = replay.send(SLOW_LINE.encoder(), DumpLevel::SMALLEST, Budget::default(), BAUD);
     Sent { spec, full, dmesg, replayed: replayed.unwrap() }
 });
 

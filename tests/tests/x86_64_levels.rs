@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use capture::Budget;
 use end_to_end::replay::Replay;
 use end_to_end::{
-    CRASH, Crashed, DUMP, Disagreements, Frames, KeptPages, PageUse, Spec, compare, is_full, rcapture,
-    slow_line_encoder, write_full,
+    CRASH, Crashed, DUMP, Disagreements, Frames, KeptPages, PageUse, SLOW_LINE, Spec, compare, is_full,
+    rcapture, write_full,
 };
 use memory::DumpLevel;
 use rcapture::dump;
@@ -216,7 +216,7 @@ impl Guest {
         let level = DumpLevel::new(LEVEL).unwrap();
         let replay = Replay::of(&*full).unwrap();
         let ours =
-            replay.send(slow_line_encoder(), level, Budget::default(), 115_200).unwrap().line.len() as u64;
+            replay.send(SLOW_LINE.encoder(), level, Budget::default(), 115_200).unwrap().line.len() as u64;
         println!("{ours} bytes on the line, makedumpfile -c writes {theirs}");
         assert!(ours * 4 <= theirs * 3, "{ours} bytes on the line are more than 3/4 of {theirs}");
     }
