@@ -11,8 +11,9 @@ use wire::{Cursor, LineStats, SessionEnd, SessionHeader, SessionId};
 use super::dmesg::Dmesg;
 use super::line::Mode;
 use super::progress::Received;
+use super::reception::Reason;
 use super::syncer::Syncer;
-use super::{Options, Outcome, Reason, directory};
+use super::{Options, Outcome, directory};
 use crate::Error;
 use crate::dump::{Assembly, Dump, Filtered, JournalDump, Recovered};
 use crate::file::{append_to, create_new, sync_directory};
@@ -20,7 +21,7 @@ use crate::index::Summary;
 use crate::info::Pages;
 use crate::journal::Writer;
 use crate::log::Extent;
-use crate::write::{self, WriteBar};
+use crate::write;
 
 /// A session that is being received.
 pub(super) struct Session {
@@ -239,8 +240,15 @@ impl Session {
         }
     }
 
-    /// Makes a vmcore of what came. `why` says how the receiving ended.
-    pub(super) fn finish(self, options: &Options, why: &str, line: &LineStats) -> Result<Outcome, Error> {
+    /// Makes a vmcore of what came. `why` says how the receiving ended; `show` is told how many pages of how many are
+    /// written.
+    pub(super) fn finish(
+        self,
+        options: &Options,
+        why: &str,
+        line: &LineStats,
+        show: &mut dyn FnMut(u64, u64),
+    ) -> Result<Outcome, Error> {
         let Self { directory, journal_path, journal, syncer, assembly, dmesg, .. } = self;
         syncer.finish()?;
         let file = journal.into_inner();
@@ -252,10 +260,8 @@ impl Session {
         let explained = Filtered::incomplete(&received);
         let dump: &dyn Dump = explained.as_ref().map_or(&received, |explained| explained);
         let pages = Pages::of(dump)?;
-        let bar = WriteBar::new();
         let vmcore = directory.join("vmcore");
-        let written = write::to_file(dump, &vmcore, options.write, &mut |done, total| bar.show(done, total))?;
-        drop(bar);
+        let written = write::to_file(dump, &vmcore, options.write, show)?;
         let log = dmesg.finish(dump);
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;

@@ -1,0 +1,378 @@
+//! What has come over a line, and what is answered.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use wire::{Cursor, Event, LineStats, Receiver, SessionHeader, SessionId};
+
+use super::Options;
+use super::console::Console;
+use super::line::{Line, Mode};
+use super::outbox::Outbox;
+use super::progress::Progress;
+use super::session::Session;
+use crate::Error;
+
+/// After the end came and something is missing, frames are awaited for so long: of a sender that does not hear us, and
+/// of one that may, when the line is whole again.
+const END_LINGER: Duration = Duration::from_secs(3);
+const ANSWERED_END_LINGER: Duration = Duration::from_secs(30);
+
+/// A sender that did not hear that all is stored asks again before this time is over.
+const SENDER_GONE: Duration = Duration::from_millis(1200);
+
+/// For so long it is told again.
+const STORED_LINGER: Duration = Duration::from_secs(3);
+
+/// Blocks kept while the session header has not come: it is repeated every 10 s.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// Why receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Complete,
+    BudgetSpent,
+    EndWithGaps,
+    Silence,
+    Closed,
+    Stopped,
+    AnotherSession,
+}
+
+impl Reason {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Complete => "all of it came",
+            Self::BudgetSpent => "the sender's budget was spent",
+            Self::EndWithGaps => "parts were lost on the line",
+            Self::Silence => "the line fell silent before the end",
+            Self::Closed => "the line was closed before the end",
+            Self::Stopped => "stopped before the end",
+            Self::AnotherSession => "another session began before the end",
+        }
+    }
+}
+
+/// A dump while it is received.
+pub(super) struct Reception<'a> {
+    receiver: Receiver,
+    outbox: Outbox,
+    state: State<'a>,
+    woken: UnixStream,
+}
+
+impl<'a> Reception<'a> {
+    /// Of which nothing has come yet.
+    ///
+    /// # Errors
+    /// Those of making a socket pair.
+    pub(super) fn new(options: &'a Options, mode: Mode, progress: Progress) -> io::Result<Self> {
+        let (woken, waker) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        waker.set_nonblocking(true)?;
+        Ok(Self {
+            receiver: Receiver::new(random_id()),
+            outbox: Outbox::default(),
+            state: State::new(options, mode, progress, waker),
+            woken,
+        })
+    }
+
+    /// Becomes readable whenever more is on disk.
+    pub(super) fn woken(&self) -> &UnixStream {
+        &self.woken
+    }
+
+    /// Takes what the line brought.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Self { receiver, state, .. } = self;
+        state.deliver(|sink| receiver.push(bytes, sink))?;
+        state.tick(receiver);
+        Ok(())
+    }
+
+    /// The line has been quiet for a while.
+    pub(super) fn idle(&mut self) -> Result<(), Error> {
+        let Self { receiver, state, .. } = self;
+        state.deliver(|sink| receiver.idle(sink))?;
+        state.tick(receiver);
+        Ok(())
+    }
+
+    /// Says to `line` what there is to say, as far as it takes it now.
+    pub(super) fn answer(&mut self, line: &mut Line) {
+        self.state.answer(&mut self.receiver, &mut self.outbox);
+        self.outbox.flush(line);
+    }
+
+    /// Whether something waits for the line to take it.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether a session has begun.
+    pub(super) fn has_session(&self) -> bool {
+        self.state.session.is_some()
+    }
+
+    /// What was wrong with the line so far.
+    pub(super) fn stats(&self) -> LineStats {
+        self.receiver.stats()
+    }
+
+    /// Why there is nothing to wait for any more.
+    pub(super) fn is_over(&mut self) -> Option<Reason> {
+        self.state.is_over()
+    }
+
+    /// Tells the user, once, that what comes looks like nothing known.
+    pub(super) fn warn_of_noise(&mut self) {
+        self.state.warn_of_noise();
+    }
+
+    /// Nothing more comes: the session, if one began.
+    pub(super) fn finish(self) -> Option<Session> {
+        self.state.finish()
+    }
+}
+
+/// A number by which the sender tells this receiver from the one before.
+fn random_id() -> u8 {
+    // The standard library's source of randomness.
+    let [byte, ..] = RandomState::new().build_hasher().finish().to_le_bytes();
+    byte.max(1)
+}
+
+/// A block that came before its session's header.
+struct Waiting {
+    session: SessionId,
+    stream: u8,
+    number: u32,
+    generation: u32,
+    encoded: Vec<u8>,
+}
+
+/// What has come so far.
+struct State<'a> {
+    options: &'a Options,
+    mode: Mode,
+    notify: Option<UnixStream>,
+    console: Console,
+    progress: Progress,
+    session: Option<Session>,
+    /// Where the sender is to go on, until the receiver has been told.
+    resume_at: Option<(u32, Cursor)>,
+    /// Since when all of it is stored.
+    stored_at: Option<Instant>,
+    waiting: Vec<Waiting>,
+    waiting_bytes: usize,
+    another_session: bool,
+    /// Whether the console's text so far ends with a line end.
+    ends_line: bool,
+    warned: bool,
+    /// Frames at the last look, and when their number last changed.
+    frames: u64,
+    heard_at: Instant,
+}
+
+impl<'a> State<'a> {
+    fn new(options: &'a Options, mode: Mode, progress: Progress, notify: UnixStream) -> Self {
+        Self {
+            options,
+            mode,
+            notify: Some(notify),
+            console: Console::new(),
+            progress,
+            session: None,
+            resume_at: None,
+            stored_at: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            another_session: false,
+            ends_line: true,
+            warned: false,
+            frames: 0,
+            heard_at: Instant::now(),
+        }
+    }
+
+    /// Runs the receiver, and takes what it hands over up to the first error.
+    fn deliver(&mut self, run: impl FnOnce(&mut dyn FnMut(Event<'_>))) -> Result<(), Error> {
+        let mut result = Ok(());
+        run(&mut |event| {
+            if result.is_ok() {
+                result = self.take(event);
+            }
+        });
+        result
+    }
+
+    fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
+        match event {
+            Event::Text(text) => self.text(text),
+            Event::Session(id, header) => self.begin(id, header),
+            Event::Block { session: id, stream, number, generation, encoded } => match &mut self.session {
+                Some(session) if session.id() == id => {
+                    session.block(stream, number, generation, encoded)?;
+                    self.tell_of_log();
+                    Ok(())
+                }
+                Some(_) => Ok(()),
+                None => {
+                    self.waiting_bytes += encoded.len();
+                    if self.waiting_bytes <= MAX_WAITING_BYTES {
+                        let encoded = encoded.to_vec();
+                        self.waiting.push(Waiting { session: id, stream, number, generation, encoded });
+                    }
+                    Ok(())
+                }
+            },
+            Event::End(id, end) => match &mut self.session {
+                Some(session) if session.id() == id => session.end(&end),
+                _ => Ok(()),
+            },
+            Event::Restarted { first_block } => match &mut self.session {
+                Some(session) => session.restart(first_block),
+                None => {
+                    // A sender that does not hear us does not send them again.
+                    if self.mode == Mode::Answer {
+                        self.waiting.retain(|block| block.stream != 0 || block.number < first_block);
+                    }
+                    Ok(())
+                }
+            },
+            Event::Unknown(error) => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    self.progress.say(&format!("warning: {error}: a newer rcapture may understand it"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, id: SessionId, header: &SessionHeader) -> Result<(), Error> {
+        if self.session.is_some() {
+            self.another_session = true;
+            return Ok(());
+        }
+        let Some(notify) = self.notify.take() else { return Ok(()) };
+        let mut session = Session::begin(&self.options.directory, id, header, self.mode, notify)?;
+        let (next_block, _) = session.resume_at();
+        let doing = if next_block == 0 { "receiving into" } else { "going on in" };
+        self.progress.say(&format!("{doing} {}", session.directory().display()));
+        session.console(self.console.early())?;
+        if next_block > 0 && self.mode == Mode::Answer {
+            self.resume_at = Some(session.resume_at());
+            // They may be of a time before the sender went back; it sends them again.
+            self.waiting.clear();
+        }
+        for block in self.waiting.drain(..).filter(|block| block.session == id) {
+            session.block(block.stream, block.number, block.generation, &block.encoded)?;
+        }
+        self.session = Some(session);
+        self.tell_of_log();
+        Ok(())
+    }
+
+    /// A person need not wait for the rest to read the kernel's last words.
+    fn tell_of_log(&mut self) {
+        if let Some(path) = self.session.as_mut().and_then(Session::new_log) {
+            self.progress.say(&format!("the kernel log is in {}", path.display()));
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) -> Result<(), Error> {
+        let clean = self.console.clean(text);
+        self.show(&clean)
+    }
+
+    fn show(&mut self, clean: &str) -> Result<(), Error> {
+        if clean.is_empty() {
+            return Ok(());
+        }
+        self.ends_line = clean.ends_with('\n');
+        self.progress.around(|| {
+            let mut out = io::stdout().lock();
+            // A terminal that is gone does not stop the dump.
+            let _ = out.write_all(clean.as_bytes()).and_then(|()| out.flush());
+        });
+        match &mut self.session {
+            Some(session) => session.console(clean),
+            None => {
+                self.console.keep_early(clean);
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the receiver say what it has to say.
+    fn answer(&mut self, receiver: &mut Receiver, outbox: &mut Outbox) {
+        if let Some((next_block, cursor)) = self.resume_at.take() {
+            receiver.resume_at(next_block, cursor);
+        }
+        if let Some(session) = &mut self.session {
+            receiver.set_durable(session.durable());
+        }
+        let replies = receiver.take_replies();
+        if self.mode == Mode::Answer {
+            outbox.add(&replies);
+        }
+    }
+
+    fn tick(&mut self, receiver: &Receiver) {
+        let frames = receiver.stats().frames;
+        if frames != self.frames {
+            self.frames = frames;
+            self.heard_at = Instant::now();
+        }
+        if let Some(session) = &self.session {
+            self.progress.show(session.received());
+        }
+    }
+
+    fn is_over(&mut self) -> Option<Reason> {
+        let session = self.session.as_mut()?;
+        let silence = self.heard_at.elapsed();
+        if self.another_session {
+            return Some(Reason::AnotherSession);
+        }
+        let reason = session.end_reason();
+        if self.mode == Mode::ListenOnly && reason != Reason::EndWithGaps {
+            return Some(reason);
+        }
+        if self.mode == Mode::Answer && session.is_stored() {
+            let stored_at = *self.stored_at.get_or_insert_with(Instant::now);
+            let is_over =
+                silence.min(stored_at.elapsed()) >= SENDER_GONE || stored_at.elapsed() >= STORED_LINGER;
+            return is_over.then_some(reason);
+        }
+        self.stored_at = None;
+        let end_linger = if self.mode == Mode::Answer { ANSWERED_END_LINGER } else { END_LINGER };
+        if session.has_ended() && silence >= end_linger {
+            Some(reason)
+        } else if silence >= self.options.timeout {
+            Some(Reason::Silence)
+        } else {
+            None
+        }
+    }
+
+    fn warn_of_noise(&mut self) {
+        if !std::mem::replace(&mut self.warned, true) {
+            self.progress.say("warning: nothing but noise so far: is it the right speed?");
+        }
+    }
+
+    /// The rest of the console's text, and the session.
+    fn finish(mut self) -> Option<Session> {
+        let mut rest = self.console.flush();
+        if !self.ends_line {
+            rest.push('\n');
+        }
+        let _ = self.show(&rest);
+        self.progress.clear();
+        self.session
+    }
+}
