@@ -1,6 +1,6 @@
 //! Arguments, and what they lead to.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ struct Recv {
     #[command(flatten)]
     write: WriteArguments,
     /// Write nothing to the line: what gets lost on it stays lost
-    #[arg(long)]
+    #[arg(long, conflicts_with = "listen")]
     listen_only: bool,
     /// Wait this many seconds for a socket that is not there yet
     #[arg(long, value_name = "SECS", default_value_t = 5)]
@@ -80,8 +80,54 @@ struct Recv {
     #[arg(long)]
     keep_journal: bool,
     /// Also write the raw bytes of the line to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    listening: ListenArguments,
+}
+
+/// For `--listen` only.
+#[derive(Args)]
+#[command(next_help_heading = "With --listen")]
+struct ListenArguments {
+    /// Sessions at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = at_least_one)]
+    max_sessions: usize,
+    /// Bytes that a session may send: 500M, 64G; no limit if not given
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "listen")]
+    max_bytes: Option<u64>,
+    /// Free space to leave on the disk: sessions wait while less is free
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    keep_free: u64,
+    /// Stop after the first dump, with its exit status
+    #[arg(long, requires = "listen")]
+    once: bool,
+    /// Run CMD (without a shell) after each dump, with the dump's directory as its argument
+    #[arg(long, value_name = "CMD", requires = "listen")]
+    exec: Option<OsString>,
+    /// Tell what happens on standard output, one JSON object a line
+    #[arg(long, requires = "listen")]
+    json: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "not a number above 0".to_owned())
+}
+
+/// A number of bytes, with K, M, G or T (powers of 1024) behind it or not.
+fn size(text: &str) -> Result<u64, String> {
+    let shift = match text.chars().next_back() {
+        Some('K' | 'k') => 10,
+        Some('M' | 'm') => 20,
+        Some('G' | 'g') => 30,
+        Some('T' | 't') => 40,
+        _ => 0,
+    };
+    let number: Option<u64> =
+        text.get(..text.len() - usize::from(shift != 0)).and_then(|number| number.parse().ok());
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "a size is a number, or one with K, M, G or T: 64G".to_owned())
 }
 
 const RECV_EXAMPLES: &str = "\
@@ -89,6 +135,10 @@ Examples:
   rcapture recv --serial /dev/ttyUSB0 -o /var/crash
   rcapture recv --tcp console-server:7001 --format elf
   ssh gateway cat /dev/ttyS1 | rcapture recv --stdin
+  rcapture recv --listen 192.0.2.1:7707 -o /var/crash
+
+Over TCP everything is sent in clear text, and whoever reaches the port of `--listen` can send a dump: a dump holds all
+of a machine's secrets. Use a network of its own, or a tunnel.
 
 Nothing is written to the line before a dump begins and after it ended. Ctrl-C ends the dump and keeps what has come;
 the same command takes an unfinished dump in DIR up where it was.";
@@ -108,6 +158,9 @@ struct SourceArguments {
     /// Read the line from standard input
     #[arg(long)]
     stdin: bool,
+    /// Take dumps from all machines that connect to this TCP port, in clear text
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
 }
 
 impl SourceArguments {
@@ -273,6 +326,9 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
         keep_journal: arguments.keep_journal,
         record: arguments.record,
     };
+    if let Some(address) = &arguments.source.listen {
+        return listen(address, &stopped, &options, arguments.listening);
+    }
     let mode = if arguments.listen_only { Mode::ListenOnly } else { Mode::Answer };
     let line = Line::open(&arguments.source.source(), mode, Duration::from_secs(arguments.wait))?;
     let outcome = recv::receive(line, &stopped, &options)?;
@@ -282,6 +338,19 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
     }
     println!("crash vmlinux {}", outcome.directory.join("vmcore").display());
     Ok(exit_code(outcome.is_complete))
+}
+
+fn listen(
+    address: &str,
+    stopped: &UnixStream,
+    options: &recv::Options,
+    arguments: ListenArguments,
+) -> anyhow::Result<ExitCode> {
+    let ListenArguments { max_sessions, max_bytes, keep_free, once, exec, json } = arguments;
+    let limits = recv::Limits { max_sessions, max_bytes, keep_free };
+    let listening = recv::Listening { once, exec, json };
+    let first = recv::listen(address, stopped, options, &limits, &listening)?;
+    Ok(exit_code(first.is_none_or(|outcome| outcome.is_complete)))
 }
 
 fn convert(arguments: &Convert) -> anyhow::Result<ExitCode> {

@@ -6,19 +6,26 @@
 //!
 //! Nothing is written to the line before a session header and after the end: on it may sit a login prompt or a boot
 //! loader. A receiver that finds the unfinished journal of the session goes on with it.
+//!
+//! [`receive`] takes one dump from one line, [`listen()`] many at the same time from whoever connects.
 
 mod console;
 mod directory;
 mod dmesg;
+mod greeting;
 mod line;
+mod listen;
+mod notice;
 mod outbox;
 mod progress;
 mod reception;
+mod served;
 mod session;
 mod syncer;
 mod wait;
 
 pub use line::{Line, Mode, Source};
+pub use listen::{Limits, Listening, listen};
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -132,7 +139,7 @@ pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<O
     drop(line);
     drop(record);
     let stats = reception.stats();
-    let Some(session) = reception.finish() else {
+    let Some((session, progress)) = reception.finish() else {
         return Err(match ended_by {
             Reason::Stopped => {
                 Error::NotALine { what: "stopped before a session began: nothing to keep".to_owned() }
@@ -140,6 +147,7 @@ pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<O
             _ => not_a_line(total_bytes, stats.rubbish_bytes),
         });
     };
+    drop(progress);
     let bar = WriteBar::new();
     session.finish(options, ended_by.text(), &stats, &mut |done, total| bar.show(done, total))
 }

@@ -1,12 +1,17 @@
 //! Progress on stderr: a bar on a terminal, a line now and then elsewhere.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use wire::Pass;
+use wire::{Pass, SessionHeader, SessionId};
+
+use super::notice::{Notice, Teller, name};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -42,26 +47,95 @@ pub(super) struct Progress {
     has_total: bool,
     pace: Pace,
     line_at: Instant,
+    /// Among the sessions of a listener.
+    among: Option<Among>,
+}
+
+/// One of the sessions of a listener.
+struct Among {
+    teller: Teller,
+    peer: SocketAddr,
+    directory: PathBuf,
 }
 
 impl Progress {
+    /// Of the only session.
     pub(super) fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
-            set_style(&bar, SPINNER_STYLE);
-            bar
-        });
-        Self { bar, has_total: false, pace: Pace::default(), line_at: Instant::now() }
+        let bar = stderr()
+            .is_terminal()
+            .then(|| ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5)));
+        Self::with_bar(bar, None)
+    }
+
+    /// Of a session among others, which comes from `peer`.
+    pub(super) fn among(teller: Teller, peer: SocketAddr) -> Self {
+        let bar = teller.bars().map(|bars| bars.add(ProgressBar::new(0)));
+        Self::with_bar(bar, Some(Among { teller, peer, directory: PathBuf::new() }))
+    }
+
+    fn with_bar(bar: Option<ProgressBar>, among: Option<Among>) -> Self {
+        if let Some(bar) = &bar {
+            set_style(bar, SPINNER_STYLE);
+        }
+        Self { bar, has_total: false, pace: Pace::default(), line_at: Instant::now(), among }
+    }
+
+    /// A session has begun, or an earlier receiver's is gone on with.
+    pub(super) fn begin(&mut self, directory: &Path, id: SessionId, header: &SessionHeader, goes_on: bool) {
+        match &mut self.among {
+            Some(among) => {
+                among.directory = directory.to_owned();
+                let (peer, host, session) = (among.peer, header.uts(1), id.0);
+                among.teller.tell(Notice::Session { directory, peer, host, session, goes_on });
+            }
+            None => {
+                let doing = if goes_on { "going on in" } else { "receiving into" };
+                self.say(&format!("{doing} {}", directory.display()));
+            }
+        }
+    }
+
+    /// The kernel log has come.
+    pub(super) fn log_is_in(&self, file: &Path) {
+        match &self.among {
+            Some(Among { teller, directory, .. }) => teller.tell(Notice::Log { directory, file }),
+            None => self.say(&format!("the kernel log is in {}", file.display())),
+        }
+    }
+
+    pub(super) fn warn(&self, what: &str) {
+        match &self.among {
+            Some(Among { teller, directory, .. }) => teller.tell(Notice::Warning { directory, what }),
+            None => self.say(&format!("warning: {what}")),
+        }
+    }
+
+    /// Shows text of the crashed machine's console; among others, it is in the session's console.log only.
+    pub(super) fn console(&self, clean: &str) {
+        if self.among.is_none() {
+            self.around(|| {
+                let mut out = std::io::stdout().lock();
+                // A terminal that is gone does not stop the dump.
+                let _ = out.write_all(clean.as_bytes()).and_then(|()| out.flush());
+            });
+        }
     }
 
     pub(super) fn show(&mut self, received: Received) {
         let now = Instant::now();
         self.pace.note(now, received);
-        let is_due = self.bar.is_some() || self.line_at.elapsed() >= LINE_EVERY;
-        if !is_due {
+        let is_line_due = self.line_at.elapsed() >= LINE_EVERY;
+        if self.bar.is_none() && !is_line_due {
             return;
         }
-        let status = Status { received, pace: self.pace.now(received) };
+        let mut status = Status { received, pace: self.pace.now(received) }.to_string();
+        if let Some(Among { directory, .. }) = &self.among {
+            status = format!("{}: {status}", name(directory));
+        }
+        if is_line_due {
+            self.line_at = now;
+            self.tell(received);
+        }
         match &self.bar {
             Some(bar) => {
                 if let Some(kept) = received.kept_pages {
@@ -71,33 +145,55 @@ impl Progress {
                     bar.set_length(kept);
                     bar.set_position(received.pages.min(kept));
                 }
-                bar.set_message(status.to_string());
+                bar.set_message(status);
             }
-            None => {
-                self.line_at = now;
-                eprintln!("rcapture: {status}");
-            }
+            None => self.say(&status),
+        }
+    }
+
+    /// Tells programs how far it is.
+    fn tell(&self, Received { pass, pages, kept_pages, bytes }: Received) {
+        if let Some(Among { teller, directory, .. }) = &self.among {
+            teller.tell(Notice::Progress { directory, pass: &pass_name(pass), pages, kept_pages, bytes });
         }
     }
 
     /// Says a line.
-    pub(super) fn say(&self, text: &str) {
-        self.around(|| eprintln!("rcapture: {text}"));
+    fn say(&self, text: &str) {
+        match &self.among {
+            Some(among) => among.teller.say(text),
+            None => self.around(|| eprintln!("rcapture: {text}")),
+        }
     }
 
     /// Runs `write`, which writes to the terminal, with the bar out of its way.
-    pub(super) fn around(&self, write: impl FnOnce()) {
+    fn around(&self, write: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
     }
 
-    pub(super) fn clear(&self) {
+    /// So many pages of so many are in the vmcore.
+    pub(super) fn show_writing(&self, done: u64, total: u64) {
+        if let (Some(bar), Some(Among { directory, .. })) = (&self.bar, &self.among) {
+            bar.set_length(total);
+            bar.set_position(done.min(total));
+            bar.set_message(format!("{}: writing vmcore", name(directory)));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
+}
+
+fn pass_name(number: u8) -> Cow<'static, str> {
+    Pass::from_number(number).map_or_else(|| format!("pass {number}").into(), |pass| pass.name().into())
 }
 
 fn set_style(bar: &ProgressBar, template: &str) {
@@ -168,10 +264,7 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { received, pace } = self;
-        match Pass::from_number(received.pass) {
-            Some(pass) => write!(f, "{}", pass.name())?,
-            None => write!(f, "pass {}", received.pass)?,
-        }
+        write!(f, "{}", pass_name(received.pass))?;
         if let Some(kept) = received.kept_pages {
             // What is there is not all before the end says so.
             let percent = received.pages.saturating_mul(100).checked_div(kept).unwrap_or(100).min(99);

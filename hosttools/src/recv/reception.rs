@@ -1,7 +1,7 @@
 //! What has come over a line, and what is answered.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(super) enum Reason {
     Closed,
     Stopped,
     AnotherSession,
+    TooManyBytes,
+    Stalled,
 }
 
 impl Reason {
@@ -51,6 +53,8 @@ impl Reason {
             Self::Closed => "the line was closed before the end",
             Self::Stopped => "stopped before the end",
             Self::AnotherSession => "another session began before the end",
+            Self::TooManyBytes => "the limit of bytes per session was reached",
+            Self::Stalled => "nothing new came for long",
         }
     }
 }
@@ -61,6 +65,7 @@ pub(super) struct Reception<'a> {
     outbox: Outbox,
     state: State<'a>,
     woken: UnixStream,
+    waker: UnixStream,
 }
 
 impl<'a> Reception<'a> {
@@ -75,9 +80,15 @@ impl<'a> Reception<'a> {
         Ok(Self {
             receiver: Receiver::new(random_id()),
             outbox: Outbox::default(),
-            state: State::new(options, mode, progress, waker),
+            state: State::new(options, mode, progress, waker.try_clone()?),
             woken,
+            waker,
         })
+    }
+
+    /// Wakes the one who waits for [`Self::woken`].
+    pub(super) fn waker(&self) -> io::Result<UnixStream> {
+        self.waker.try_clone()
     }
 
     /// Becomes readable whenever more is on disk.
@@ -112,6 +123,33 @@ impl<'a> Reception<'a> {
         !self.outbox.is_empty()
     }
 
+    /// Another line takes the place of the one before: the sender of the session has connected again.
+    pub(super) fn line_changed(&mut self) {
+        self.receiver = Receiver::new(random_id());
+        self.outbox = Outbox::default();
+        self.state.line_changed();
+    }
+
+    /// Whether what comes is another session's. Asked once, it is forgotten.
+    pub(super) fn is_another_session(&mut self) -> bool {
+        std::mem::take(&mut self.state.another_session)
+    }
+
+    /// For how long no frame has come.
+    pub(super) fn silence(&self) -> Duration {
+        self.state.heard_at.elapsed()
+    }
+
+    /// Whether all blocks and the end are on disk.
+    pub(super) fn is_stored(&mut self) -> bool {
+        self.state.session.as_mut().is_some_and(Session::is_stored)
+    }
+
+    /// The session, once it has begun.
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.state.session.as_ref()
+    }
+
     /// Whether a session has begun.
     pub(super) fn has_session(&self) -> bool {
         self.state.session.is_some()
@@ -132,8 +170,8 @@ impl<'a> Reception<'a> {
         self.state.warn_of_noise();
     }
 
-    /// Nothing more comes: the session, if one began.
-    pub(super) fn finish(self) -> Option<Session> {
+    /// Nothing more comes: the session, if one began, and what shows how far its vmcore is.
+    pub(super) fn finish(self) -> Option<(Session, Progress)> {
         self.state.finish()
     }
 }
@@ -169,6 +207,8 @@ struct State<'a> {
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     another_session: bool,
+    /// Whether no session header has come over this line yet.
+    is_line_new: bool,
     /// Whether the console's text so far ends with a line end.
     ends_line: bool,
     warned: bool,
@@ -191,6 +231,7 @@ impl<'a> State<'a> {
             waiting: Vec::new(),
             waiting_bytes: 0,
             another_session: false,
+            is_line_new: true,
             ends_line: true,
             warned: false,
             frames: 0,
@@ -210,6 +251,11 @@ impl<'a> State<'a> {
     }
 
     fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
+        let is_of_session = matches!(event, Event::Block { .. } | Event::End(..) | Event::Restarted { .. });
+        if is_of_session && self.is_line_new && self.session.is_some() {
+            // It may be of a time before the sender went back; it sends it again.
+            return Ok(());
+        }
         match event {
             Event::Text(text) => self.text(text),
             Event::Session(id, header) => self.begin(id, header),
@@ -245,7 +291,7 @@ impl<'a> State<'a> {
             },
             Event::Unknown(error) => {
                 if !std::mem::replace(&mut self.warned, true) {
-                    self.progress.say(&format!("warning: {error}: a newer rcapture may understand it"));
+                    self.progress.warn(&format!("{error}: a newer rcapture may understand it"));
                 }
                 Ok(())
             }
@@ -253,15 +299,21 @@ impl<'a> State<'a> {
     }
 
     fn begin(&mut self, id: SessionId, header: &SessionHeader) -> Result<(), Error> {
-        if self.session.is_some() {
-            self.another_session = true;
+        if let Some(session) = &mut self.session {
+            if self.is_line_new && session.is(id, header) {
+                self.is_line_new = false;
+                session.take_up(self.mode)?;
+                self.resume_at = Some(session.resume_at());
+            } else {
+                self.another_session = true;
+            }
             return Ok(());
         }
+        self.is_line_new = false;
         let Some(notify) = self.notify.take() else { return Ok(()) };
         let mut session = Session::begin(&self.options.directory, id, header, self.mode, notify)?;
         let (next_block, _) = session.resume_at();
-        let doing = if next_block == 0 { "receiving into" } else { "going on in" };
-        self.progress.say(&format!("{doing} {}", session.directory().display()));
+        self.progress.begin(session.directory(), id, header, next_block != 0);
         session.console(self.console.early())?;
         if next_block > 0 && self.mode == Mode::Answer {
             self.resume_at = Some(session.resume_at());
@@ -279,7 +331,7 @@ impl<'a> State<'a> {
     /// A person need not wait for the rest to read the kernel's last words.
     fn tell_of_log(&mut self) {
         if let Some(path) = self.session.as_mut().and_then(Session::new_log) {
-            self.progress.say(&format!("the kernel log is in {}", path.display()));
+            self.progress.log_is_in(path);
         }
     }
 
@@ -293,11 +345,7 @@ impl<'a> State<'a> {
             return Ok(());
         }
         self.ends_line = clean.ends_with('\n');
-        self.progress.around(|| {
-            let mut out = io::stdout().lock();
-            // A terminal that is gone does not stop the dump.
-            let _ = out.write_all(clean.as_bytes()).and_then(|()| out.flush());
-        });
+        self.progress.console(clean);
         match &mut self.session {
             Some(session) => session.console(clean),
             None => {
@@ -359,20 +407,28 @@ impl<'a> State<'a> {
         }
     }
 
+    fn line_changed(&mut self) {
+        self.is_line_new = true;
+        self.another_session = false;
+        self.resume_at = None;
+        self.stored_at = None;
+        self.frames = 0;
+        self.heard_at = Instant::now();
+    }
+
     fn warn_of_noise(&mut self) {
         if !std::mem::replace(&mut self.warned, true) {
-            self.progress.say("warning: nothing but noise so far: is it the right speed?");
+            self.progress.warn("nothing but noise so far: is it the right speed?");
         }
     }
 
-    /// The rest of the console's text, and the session.
-    fn finish(mut self) -> Option<Session> {
+    /// The rest of the console's text; the session, and what has shown its progress.
+    fn finish(mut self) -> Option<(Session, Progress)> {
         let mut rest = self.console.flush();
         if !self.ends_line {
             rest.push('\n');
         }
         let _ = self.show(&rest);
-        self.progress.clear();
-        self.session
+        Some((self.session?, self.progress))
     }
 }

@@ -98,17 +98,10 @@ impl Session {
     fn go_on(directory: PathBuf, file: File, mode: Mode, notify: UnixStream) -> Result<Self, Error> {
         let journal_path = directory.join("journal");
         let io = |error| Error::io("write journal", &journal_path)(error);
-        let Recovered { mut assembly, length, .. } = Recovered::read(&journal_path, &file)?;
+        let Recovered { assembly, length, .. } = Recovered::read(&journal_path, &file)?;
         // What the earlier receiver was about to write.
         file.set_len(length).map_err(io)?;
-        let mut journal = Writer::go_on(file.try_clone().map_err(io)?, length);
-        let (next_block, cursor) = assembly.resume_at();
-        // The sender makes them again. One that does not hear us does not: then they are better than nothing.
-        if mode == Mode::Answer && (assembly.has_gaps() || next_block < assembly.prefix()) {
-            journal.restart(next_block).map_err(io)?;
-            assembly.restart(next_block);
-        }
-        file.sync_data().map_err(io)?;
+        let journal = Writer::go_on(file.try_clone().map_err(io)?, length);
         let console = append_to(&directory.join("console.log"))?;
         let mut session = Self {
             syncer: Syncer::start(file, notify),
@@ -117,15 +110,65 @@ impl Session {
             journal_path: journal_path.clone(),
             journal,
             console,
-            pass: cursor.pass,
+            pass: 0,
             bytes: assembly.encoded_bytes(),
             assembly,
-            resume_at: (next_block, cursor),
-            durable: next_block,
+            resume_at: (0, Cursor::START),
+            durable: 0,
             unsynced: VecDeque::new(),
         };
-        session.written()?;
+        session.take_up(mode)?;
         Ok(session)
+    }
+
+    /// What is there is put on disk, and the sender is to go on behind what came without a gap: it has another line, or
+    /// another receiver, than before.
+    pub(super) fn take_up(&mut self, mode: Mode) -> Result<(), Error> {
+        let io = |error| Error::io("write journal", &self.journal_path)(error);
+        let (next_block, cursor) = self.assembly.resume_at();
+        // The sender makes them again. One that does not hear us does not: then they are better than nothing.
+        if mode == Mode::Answer && (self.assembly.has_gaps() || next_block < self.assembly.prefix()) {
+            self.journal.restart(next_block).map_err(io)?;
+            self.assembly.restart(next_block);
+        }
+        self.journal.get_mut().sync_data().map_err(io)?;
+        self.pass = cursor.pass;
+        self.resume_at = (next_block, cursor);
+        self.durable = next_block;
+        self.unsynced.clear();
+        self.written()
+    }
+
+    /// Whether it is the session with this header.
+    pub(super) fn is(&self, id: SessionId, header: &SessionHeader) -> bool {
+        self.id() == id && self.assembly.header() == header
+    }
+
+    /// Bytes of its journal.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.journal.length()
+    }
+
+    /// Whether anything but its header has come.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.assembly.next_block() != 0
+    }
+
+    /// Puts the journal on disk, for a later receiver to go on with.
+    pub(super) fn suspend(self) -> Result<PathBuf, Error> {
+        self.syncer.finish()?;
+        Ok(self.directory)
+    }
+
+    /// Removes what a session without a block has left.
+    pub(super) fn discard(self) -> Result<(), Error> {
+        let Self { directory, journal_path, syncer, journal, .. } = self;
+        drop(syncer);
+        for file in [&journal_path, &directory.join("console.log")] {
+            std::fs::remove_file(file).map_err(Error::io("remove", file))?;
+        }
+        drop(journal);
+        std::fs::remove_dir(&directory).map_err(Error::io("remove", &directory))
     }
 
     pub(super) fn id(&self) -> SessionId {

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -144,6 +145,15 @@ impl Memory {
         self.bytes[at..at + what.len()].copy_from_slice(what);
     }
 
+    /// The same, and in each page of the kernel what tells this machine from others.
+    pub fn of_machine(number: u16) -> Self {
+        let mut memory = Self::new();
+        for pfn in 0x200..0x240_u64 {
+            memory.put(pfn << 12, &[number.to_le_bytes(), [0x5a; 2]].concat());
+        }
+        memory
+    }
+
     /// What a dump should have of each page of RAM; `None`: it could not be read.
     pub fn pages(&self) -> BTreeMap<u64, Option<Vec<u8>>> {
         let mut pages = BTreeMap::new();
@@ -251,6 +261,112 @@ impl Target {
     /// Waits until all is sent; what was said at the end, and the line.
     pub fn finish(self) -> (SessionEnd, Wire) {
         self.sender.join().unwrap()
+    }
+}
+
+/// A crashed machine that connects to a receiver by TCP, and connects again when the connection breaks.
+pub struct TcpTarget {
+    sender: JoinHandle<SessionEnd>,
+}
+
+/// What becomes of a machine's connections.
+#[derive(Clone, Default)]
+pub struct Network {
+    pub bytes_per_second: Option<u64>,
+    /// After so many bytes the connection breaks.
+    pub breaks_at: Vec<u64>,
+    /// The receiver does not learn that a connection broke: it stays open, and silent.
+    pub is_half_open: bool,
+}
+
+impl TcpTarget {
+    /// Crashes the machine with this memory: it sends session `session` to `address`.
+    pub fn crash(memory: Memory, session: u16, address: SocketAddr, network: Network) -> Self {
+        let sender = thread::spawn(move || {
+            let started = Instant::now();
+            let mut link =
+                TcpLine { address, stream: None, network, started, carried: 0, broken: Vec::new() };
+            let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
+            let options = options_of_session(session);
+            send(&crash, &memory, &mut link, &Since(started), options).unwrap()
+        });
+        Self { sender }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.sender.is_finished()
+    }
+
+    /// Waits until all is sent.
+    pub fn finish(self) -> SessionEnd {
+        self.sender.join().unwrap()
+    }
+}
+
+/// The machine's end of its connections.
+struct TcpLine {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    network: Network,
+    started: Instant,
+    carried: u64,
+    /// Half-open connections.
+    broken: Vec<TcpStream>,
+}
+
+impl TcpLine {
+    fn connect(&mut self) {
+        if self.stream.is_none() {
+            thread::sleep(Duration::from_millis(20));
+            self.stream = TcpStream::connect(self.address).ok();
+            if let Some(stream) = &self.stream {
+                stream.set_nonblocking(true).unwrap();
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.broken.extend(self.stream.take().filter(|_| self.network.is_half_open));
+    }
+}
+
+impl Link for TcpLine {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.connect();
+        let mut room = bytes.len();
+        if let Some(rate) = self.network.bytes_per_second {
+            let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap();
+            let allowed = (milliseconds * rate / 1000).saturating_sub(self.carried);
+            room = room.min(usize::try_from(allowed).unwrap());
+        }
+        let written = match self.stream.as_mut().map(|stream| stream.write(&bytes[..room])) {
+            Some(Ok(written)) => written,
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                self.lose();
+                0
+            }
+            Some(Err(_)) | None => 0,
+        };
+        if written == 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+        self.carried += written as u64;
+        if self.network.breaks_at.first().is_some_and(|&at| self.carried >= at) {
+            self.network.breaks_at.remove(0);
+            self.lose();
+        }
+        written
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        match self.stream.as_mut().map(|stream| stream.read(buf)) {
+            Some(Ok(0)) => {
+                self.lose();
+                0
+            }
+            Some(Ok(count)) => count,
+            Some(Err(_)) | None => 0,
+        }
     }
 }
 
@@ -441,8 +557,12 @@ pub fn receive(line: &[u8], options: &recv::Options) -> Result<Outcome, rcapture
 
 /// All of memory, compressed.
 fn capture_options() -> capture::Options {
+    options_of_session(0x1234)
+}
+
+fn options_of_session(session: u16) -> capture::Options {
     capture::Options {
-        session: SessionId(0x1234),
+        session: SessionId(session),
         encoder: Method::Deflate.encoder(),
         level: DumpLevel::ALL,
         budget: Budget::default(),
