@@ -22,7 +22,7 @@ mod own_note;
 mod passes;
 mod recording;
 
-pub use assembly::Assembly;
+pub use assembly::{Assembly, FactsError};
 pub use classes::{Census, UnknownClasses, classify};
 pub use elf::ElfDump;
 pub use filtered::Filtered;

@@ -2,15 +2,25 @@
 //!
 //! Blocks are decoded once, independently of each other ([`Summary::of`], on as many threads as there are), and their
 //! summaries merged in the order they came ([`PageIndex::add`]). A page that comes twice counts the first time: the
-//! early passes repeat pages that a later pass sends again. Neighbouring pages share one entry, so that the index needs
-//! some four bytes per page of a usual dump.
+//! early passes repeat pages that a later pass sends again. The index needs 16 bytes a page, but few of them in memory: most
+//! are in a file beside the journal.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use memory::{PageClass, PageCounts, Pfn, Span};
 use wire::{Block, BlockError, BlockHeader, MAX_META_TOTAL, MetaKind, Record, Records, SessionEnd};
 
 use crate::dump::PageState;
+use crate::table::Table;
+
+/// Runs of pages of one word, or that could not be read, have an entry for all of their pages from this length on. Of
+/// 64 GiB there are 65,536 such runs at most.
+const LONG_PAGES: u32 = 256;
+
+/// Chunks of the table of pages that are in memory: 1 MiB, 256 MiB of the crashed machine's memory.
+const CHUNKS_IN_MEMORY: usize = 256;
 
 /// Bytes of a page record before its page: tag and frame number.
 const PAGE_HEAD_BYTES: u32 = 8;
@@ -152,10 +162,12 @@ fn goes_on((first, run): (u64, Extent), next: (u64, Extent), page_bytes: u32) ->
 /// Where every page is that the blocks so far have brought.
 pub struct PageIndex {
     page_bytes: u32,
-    /// First frame → run. Runs do not overlap.
-    pages: BTreeMap<u64, Extent>,
-    /// Runs that could not be read; a page that was read another time is a page nevertheless.
-    holes: BTreeMap<u64, Extent>,
+    /// Page frame → where it is; see [`packed`].
+    pages: Table<2>,
+    /// First frame → long run, of pages and of what could not be read. An entry for a page came before the run it is
+    /// in. A page that was read another time is a page nevertheless.
+    long: BTreeMap<u64, Extent>,
+    long_holes: BTreeMap<u64, Extent>,
     /// Physical address → part of a page.
     parts: BTreeMap<u64, Part>,
     /// Pages, parts, and runs of pages that could not be read though they belong to the dump.
@@ -167,13 +179,14 @@ pub struct PageIndex {
 }
 
 impl PageIndex {
-    /// An empty index for pages of `1 << page_shift` bytes.
+    /// An empty index for pages of `1 << page_shift` bytes. What does not fit in memory is in a file in `directory`.
     #[must_use]
-    pub fn new(page_shift: u32) -> Self {
+    pub fn new(page_shift: u32, directory: &Path) -> Self {
         Self {
             page_bytes: 1_u32.checked_shl(page_shift).unwrap_or(0),
-            pages: BTreeMap::new(),
-            holes: BTreeMap::new(),
+            pages: Table::new(directory, CHUNKS_IN_MEMORY),
+            long: BTreeMap::new(),
+            long_holes: BTreeMap::new(),
             parts: BTreeMap::new(),
             came: 0,
             elfcorehdr: Meta::default(),
@@ -184,13 +197,16 @@ impl PageIndex {
     }
 
     /// Adds what a block says.
-    pub fn add(&mut self, summary: Summary) {
+    ///
+    /// # Errors
+    /// Those of the index's file.
+    pub fn add(&mut self, summary: Summary) -> io::Result<()> {
         for (pfn, extent) in summary.pages {
-            let (runs, is_wanted) = match extent.place {
-                Place::Hole(reason) => (&mut self.holes, PageState::Hole(reason).is_wanted()),
-                Place::Block { .. } | Place::Fill(_) => (&mut self.pages, true),
+            let new = self.insert(pfn, extent)?;
+            let is_wanted = match extent.place {
+                Place::Hole(reason) => PageState::Hole(reason).is_wanted(),
+                Place::Block { .. } | Place::Fill(_) => true,
             };
-            let new = insert_uncovered(runs, pfn, extent, self.page_bytes);
             self.came += if is_wanted { new } else { 0 };
         }
         for (pa, part) in summary.parts {
@@ -210,6 +226,39 @@ impl PageIndex {
                 MetaKind::Counts => self.counts.add(offset, total, &bytes),
             }
         }
+        Ok(())
+    }
+
+    /// Inserts the parts of a run that are not known yet, and tells how many pages those are.
+    fn insert(&mut self, first: u64, extent: Extent) -> io::Result<u64> {
+        let is_hole = matches!(extent.place, Place::Hole(_));
+        let runs = if is_hole { &mut self.long_holes } else { &mut self.long };
+        let is_known = |place: Place| is_hole || !matches!(place, Place::Hole(_));
+        let pieces = uncovered(runs, first, extent.pages);
+        let is_long = extent.pages >= LONG_PAGES && !matches!(extent.place, Place::Block { .. });
+        let mut new = 0;
+        for (at, pages) in pieces {
+            if is_long {
+                new += u64::from(pages);
+                let mut next = at;
+                while let Some((page, entry)) =
+                    self.pages.next(next)?.filter(|(page, _)| page - at < u64::from(pages))
+                {
+                    new -= u64::from(unpacked(entry).is_some_and(is_known));
+                    next = page + 1;
+                }
+                runs.insert(at, Extent { pages, ..extent });
+                continue;
+            }
+            for pfn in at..at + u64::from(pages) {
+                if !unpacked(self.pages.get(pfn)?).is_some_and(is_known) {
+                    let skip = u32::try_from(pfn - first).unwrap_or(u32::MAX);
+                    self.pages.set(pfn, packed(extent.skip(skip, self.page_bytes).place))?;
+                    new += 1;
+                }
+            }
+        }
+        Ok(new)
     }
 
     /// How many of the dump's pages have come, in whatever form; a page in two parts counts for each.
@@ -249,27 +298,66 @@ impl PageIndex {
     }
 
     /// Where page `pfn` is, and how many pages from it on are in the same place; `None` with the number of pages from
-    /// it on that have not come.
-    #[must_use]
-    pub fn run_at(&self, pfn: u64) -> (Option<Place>, u64) {
-        let (page, pages) = run_at(&self.pages, pfn, self.page_bytes);
-        if page.is_some() {
-            return (page, pages);
+    /// it on that have not come. There may be more of either.
+    ///
+    /// # Errors
+    /// Those of the index's file.
+    pub fn run_at(&self, pfn: u64) -> io::Result<(Option<Place>, u64)> {
+        let entry = unpacked(self.pages.get(pfn)?);
+        let (long, pages) = run_at(&self.long, pfn);
+        match (entry, long) {
+            (Some(place @ (Place::Block { .. } | Place::Fill(_))), _) => {
+                return Ok((Some(place), self.pages_like(pfn, place, u64::MAX)?));
+            }
+            (Some(hole @ Place::Hole(_)), None) => {
+                return Ok((Some(hole), self.pages_like(pfn, hole, pages)?));
+            }
+            (Some(Place::Hole(_)), Some(_)) | (None, _) => {}
         }
-        let (hole, holes) = run_at(&self.holes, pfn, self.page_bytes);
-        (hole, pages.min(holes))
+        let next = self.pages.next(pfn.saturating_add(1))?;
+        let until_next = next.map_or(u64::MAX, |(next, _)| next - pfn);
+        if long.is_some() {
+            return Ok((long, pages.min(until_next)));
+        }
+        let (hole, holes) = run_at(&self.long_holes, pfn);
+        Ok((hole, pages.min(holes).min(until_next)))
+    }
+
+    /// How many pages from `pfn` on, which is in `place`, are where a run of them would be; no more than `most`.
+    fn pages_like(&self, pfn: u64, place: Place, most: u64) -> io::Result<u64> {
+        let run = Extent { pages: 1, place };
+        let mut pages = 1;
+        while pages < most.min(u64::from(LONG_PAGES)) {
+            let skip = u32::try_from(pages).unwrap_or(u32::MAX);
+            let expected = packed(run.skip(skip, self.page_bytes).place);
+            if self.pages.get(pfn.saturating_add(pages))? != expected {
+                break;
+            }
+            pages += 1;
+        }
+        Ok(pages)
     }
 
     /// Runs of pages that came, ascending, touching ones joined: first frame and number.
-    pub fn coverage(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut runs = self.pages.iter().map(|(&first, extent)| (first, u64::from(extent.pages))).peekable();
-        std::iter::from_fn(move || {
-            let (first, mut pages) = runs.next()?;
-            while let Some((_, more)) = runs.next_if(|(next, _)| *next == first + pages) {
-                pages += more;
+    ///
+    /// # Errors
+    /// Those of the index's file.
+    pub fn coverage(&self) -> io::Result<Vec<(u64, u64)>> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut at = 0_u64;
+        loop {
+            let (place, pages) = self.run_at(at)?;
+            if matches!(place, Some(Place::Block { .. } | Place::Fill(_))) {
+                match runs.last_mut() {
+                    Some((first, before)) if *first + *before == at => *before += pages,
+                    _ => runs.push((at, pages)),
+                }
             }
-            Some((first, pages))
-        })
+            match at.checked_add(pages) {
+                Some(next) if next < u64::MAX => at = next,
+                _ => return Ok(runs),
+            }
+        }
     }
 
     /// The parts of pages that begin in the page at physical address `pa`.
@@ -279,48 +367,58 @@ impl PageIndex {
     }
 }
 
-fn run_at(runs: &BTreeMap<u64, Extent>, pfn: u64, page_bytes: u32) -> (Option<Place>, u64) {
-    if let Some((&first, extent)) = runs.range(..=pfn).next_back()
-        && let Ok(skip) = u32::try_from(pfn - first)
-        && skip < extent.pages
+/// No block is longer than the bits there are for an offset in it.
+const OFFSET_MASK: u32 = (1 << 30) - 1;
+
+/// A place as an entry of the table: its kind in the lowest two bits.
+fn packed(place: Place) -> [u64; 2] {
+    match place {
+        Place::Block { block, offset } => {
+            [u64::from(block) << 32 | u64::from(offset & OFFSET_MASK) << 2 | 1, 0]
+        }
+        Place::Fill(word) => [2, word],
+        Place::Hole(reason) => [3, reason.into()],
+    }
+}
+
+/// What [`packed`] was made of; `None`: no page has come.
+fn unpacked([head, word]: [u64; 2]) -> Option<Place> {
+    let [reason, ..] = word.to_le_bytes();
+    match head & 3 {
+        1 => Some(Place::Block {
+            block: u32::try_from(head >> 32).unwrap_or(u32::MAX),
+            offset: u32::try_from(head >> 2 & u64::from(OFFSET_MASK)).unwrap_or(0),
+        }),
+        2 => Some(Place::Fill(word)),
+        3 => Some(Place::Hole(reason)),
+        _ => None,
+    }
+}
+
+fn run_at(runs: &BTreeMap<u64, Extent>, pfn: u64) -> (Option<Place>, u64) {
+    if let Some((first, extent)) = runs.range(..=pfn).next_back()
+        && let Some(left) = u64::from(extent.pages).checked_sub(pfn - first).filter(|&left| left > 0)
     {
-        let rest = extent.skip(skip, page_bytes);
-        return (Some(rest.place), u64::from(rest.pages));
+        return (Some(extent.place), left);
     }
     let next = runs.range(pfn..).next().map_or(u64::MAX, |(&next, _)| next);
     (None, next - pfn)
 }
 
-/// Inserts the parts of a run that no earlier run covers, and tells how many pages those are.
-fn insert_uncovered(runs: &mut BTreeMap<u64, Extent>, first: u64, extent: Extent, page_bytes: u32) -> u64 {
-    let mut new = 0;
-    let end = first.saturating_add(u64::from(extent.pages));
+/// The parts of a run that no earlier run covers: first frame and number.
+fn uncovered(runs: &BTreeMap<u64, Extent>, first: u64, pages: u32) -> Vec<(u64, u32)> {
+    let mut pieces = Vec::new();
+    let end = first.saturating_add(u64::from(pages));
     let mut at = first;
     while at < end {
-        let (known, pages) = run_at(runs, at, page_bytes);
+        let (known, pages) = run_at(runs, at);
         let next = at.saturating_add(pages).min(end);
         if known.is_none() {
-            new += next - at;
-            let skip = u32::try_from(at - first).unwrap_or(u32::MAX);
-            let piece = Extent {
-                pages: u32::try_from(next - at).unwrap_or(u32::MAX),
-                ..extent.skip(skip, page_bytes)
-            };
-            match runs.range_mut(..at).next_back() {
-                Some((&before, run))
-                    if goes_on((before, *run), (at, piece), page_bytes)
-                        && run.pages.checked_add(piece.pages).is_some() =>
-                {
-                    run.pages += piece.pages;
-                }
-                _ => {
-                    runs.insert(at, piece);
-                }
-            }
+            pieces.push((at, u32::try_from(next - at).unwrap_or(u32::MAX)));
         }
         at = next;
     }
-    new
+    pieces
 }
 
 /// Something that comes in pieces.
@@ -358,29 +456,50 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn index() -> PageIndex {
+        PageIndex::new(12, &std::env::temp_dir())
+    }
+
     #[test]
-    fn neighbouring_pages_of_a_block_share_an_entry() {
-        let mut index = PageIndex::new(12);
+    fn neighbouring_pages_of_a_block_are_one_run() {
+        let mut index = index();
         let (mut raw, page) = (Vec::new(), [7; 4096]);
         for pfn in 5..15 {
             Record::Page { pfn, bytes: &page }.encode(&mut raw);
         }
-        index.add(Summary::of(3, &encoded(&raw), 12).unwrap());
-        assert_eq!(index.pages.len(), 1);
-        assert_eq!(index.run_at(6), (Some(Place::Block { block: 3, offset: 8 + 4104 }), 9));
-        assert_eq!(index.run_at(0), (None, 5));
+        index.add(Summary::of(3, &encoded(&raw), 12).unwrap()).unwrap();
+        assert_eq!(index.run_at(6).unwrap(), (Some(Place::Block { block: 3, offset: 8 + 4104 }), 9));
+        assert_eq!(index.run_at(0).unwrap(), (None, 5));
+        assert_eq!(index.run_at(15).unwrap(), (None, u64::MAX - 15));
     }
 
     #[test]
     fn a_page_that_was_read_once_is_no_hole() {
-        let mut index = PageIndex::new(12);
-        let mut raw = Vec::new();
-        Record::Hole { pfn: 1, pages: 10, reason: 3 }.encode(&mut raw);
-        Record::Fill { pfn: 4, pages: 1, word: 0 }.encode(&mut raw);
-        index.add(Summary::of(0, &encoded(&raw), 12).unwrap());
-        assert_eq!(index.run_at(1), (Some(Place::Hole(3)), 3));
-        assert_eq!(index.run_at(4), (Some(Place::Fill(0)), 1));
-        assert_eq!(index.run_at(5), (Some(Place::Hole(3)), 6));
+        for (pages, hole_pages) in [(1, 10), (300, 10), (1, 300), (300, 400)] {
+            for is_hole_first in [true, false] {
+                let mut index = index();
+                let hole = Record::Hole { pfn: 1, pages: hole_pages, reason: 3 };
+                let fill = Record::Fill { pfn: 4, pages, word: 0 };
+                for record in if is_hole_first { [hole, fill] } else { [fill, hole] } {
+                    let mut raw = Vec::new();
+                    record.encode(&mut raw);
+                    index.add(Summary::of(0, &encoded(&raw), 12).unwrap()).unwrap();
+                }
+                let (fills, holes) = (4..4 + u64::from(pages), 1..1 + u64::from(hole_pages));
+                let place_of = |pfn| match (fills.contains(&pfn), holes.contains(&pfn)) {
+                    (true, _) => Some(Place::Fill(0)),
+                    (false, true) => Some(Place::Hole(3)),
+                    (false, false) => None,
+                };
+                for pfn in 0..500 {
+                    let (place, same) = index.run_at(pfn).unwrap();
+                    assert!(same > 0);
+                    for pfn in pfn..pfn.saturating_add(same).min(500) {
+                        assert_eq!(place, place_of(pfn), "{pfn}: {pages} pages, {hole_pages} holes");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -406,27 +525,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_that_came_counts(runs in prop::collection::vec((0u64..60, 1u32..20), 1..20)) {
-            let mut index = PageIndex::new(12);
+        fn the_first_that_came_counts(runs in prop::collection::vec((0u64..600, prop_oneof![1u32..20, 200u32..400]), 1..20)) {
+            let mut index = index();
             let mut model = BTreeMap::new();
             for (word, &(pfn, pages)) in (0..).zip(&runs) {
                 let mut raw = Vec::new();
                 Record::Fill { pfn, pages, word }.encode(&mut raw);
-                index.add(Summary::of(0, &encoded(&raw), 12).unwrap());
+                index.add(Summary::of(0, &encoded(&raw), 12).unwrap()).unwrap();
                 for pfn in pfn..pfn + u64::from(pages) {
                     model.entry(pfn).or_insert(word);
                 }
             }
             prop_assert_eq!(index.came(), model.len() as u64);
-            for pfn in 0..100 {
-                let (place, pages) = index.run_at(pfn);
+            for pfn in 0..1100 {
+                let (place, pages) = index.run_at(pfn).unwrap();
                 prop_assert_eq!(place, model.get(&pfn).map(|&word| Place::Fill(word)));
                 prop_assert!(pages > 0);
-                for same in pfn..(pfn + pages).min(100) {
+                for same in pfn..pfn.saturating_add(pages).min(1100) {
                     prop_assert_eq!(model.get(&same), model.get(&pfn));
                 }
             }
-            let covered: Vec<_> = index.coverage().flat_map(|(first, pages)| first..first + pages).collect();
+            let covered: Vec<_> = index.coverage().unwrap().into_iter().flat_map(|(first, pages)| first..first + pages).collect();
             prop_assert_eq!(covered, model.keys().copied().collect::<Vec<_>>());
         }
     }

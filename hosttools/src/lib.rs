@@ -24,6 +24,7 @@ pub mod log;
 
 pub mod pipeline;
 pub mod recv;
+mod table;
 
 pub mod utsname;
 pub mod write;

@@ -1,6 +1,7 @@
 //! A session as far as it has come, put together block by block.
 
-use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use ::memory::{DumpLevel, PageCounts};
 use vmcore::elfcorehdr::{ElfCoreHdr, LoadSegment};
@@ -13,6 +14,7 @@ use super::passes::{self, Came};
 use super::{Facts, map_of, segments_of_runs};
 use crate::file::ReadAt;
 use crate::index::{PageIndex, Summary};
+use crate::table::Table;
 use crate::utsname;
 
 /// Where an encoded block lies in the journal.
@@ -22,8 +24,24 @@ pub(super) struct BlockPlace {
     pub(super) bytes: u32,
 }
 
+impl BlockPlace {
+    fn packed(self) -> [u64; 2] {
+        [self.offset.saturating_add(1), self.bytes.into()]
+    }
+
+    fn unpacked([offset, bytes]: [u64; 2]) -> Option<Self> {
+        Some(Self { offset: offset.checked_sub(1)?, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })
+    }
+}
+
+/// Chunks of the tables of blocks that are in memory, each.
+const CHUNKS_IN_MEMORY: usize = 64;
+
+/// Numbers of blocks in a stream.
+const BLOCKS: u64 = 1 << 32;
+
 /// What is known of a block that counts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Known {
     generation: u32,
     /// `None`: this program cannot read it.
@@ -32,22 +50,75 @@ struct Known {
 }
 
 /// What a block says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Said {
     start: Cursor,
     end: Cursor,
+    /// Counts and digest.
     totals: SessionEnd,
 }
 
-/// A session as far as it has come: what the receiver builds while it writes the journal, and a reader from it.
+impl Known {
+    fn packed(self) -> [u64; 8] {
+        let flags = 1 | u64::from(self.is_damaged) << 1 | u64::from(self.said.is_some()) << 2;
+        let head = flags | u64::from(self.generation) << 32;
+        let Some(Said { start, end, totals }) = self.said else { return [head, 0, 0, 0, 0, 0, 0, 0] };
+        // A block has far fewer fragments than 48 bits count.
+        let passes = u64::from(start.pass) | u64::from(end.pass) << 8 | totals.fragments << 16;
+        let SessionEnd { pages, filled_pages, hole_pages, digest, .. } = totals;
+        [head, start.position, end.position, passes, pages, filled_pages, hole_pages, digest]
+    }
+
+    fn unpacked(words: [u64; 8]) -> Option<Self> {
+        let [head, start, end, passes, pages, filled_pages, hole_pages, digest] = words;
+        if head == 0 {
+            return None;
+        }
+        let [start_pass, end_pass, ..] = passes.to_le_bytes();
+        let fragments = passes >> 16;
+        let said = Said {
+            start: Cursor { pass: start_pass, position: start },
+            end: Cursor { pass: end_pass, position: end },
+            totals: SessionEnd {
+                pages,
+                filled_pages,
+                hole_pages,
+                fragments,
+                digest,
+                ..SessionEnd::default()
+            },
+        };
+        Some(Self {
+            generation: u32::try_from(head >> 32).unwrap_or(0),
+            said: (head & 4 != 0).then_some(said),
+            is_damaged: head & 2 != 0,
+        })
+    }
+}
+
+/// Why nobody can tell what machine a session is of.
+#[derive(Debug)]
+pub enum FactsError {
+    /// This `e_machine` is none we know.
+    Machine(u16),
+    /// The index cannot be read.
+    Index(io::Error),
+}
+
+/// A session as far as it has come: what the receiver builds while it writes the journal, and a reader from it. What
+/// grows with the dump is in files without a name beside the journal, but for a few MiB.
 pub struct Assembly {
     session: SessionId,
     header: SessionHeader,
     pub(super) index: PageIndex,
     /// In the order of arrival, those that no longer count too: pages may lie in them.
-    places: Vec<BlockPlace>,
-    /// Stream and number → the block that counts.
-    known: BTreeMap<(u8, u32), Known>,
+    places: Table<2>,
+    arrived: u32,
+    encoded_bytes: u64,
+    /// [`key`] of stream and number → the block that counts.
+    known: Table<8>,
+    /// How many of stream 0 are known.
+    blocks: u32,
     /// Blocks of stream 0 from number 0 on that follow one another, and where the next one begins; `None`: the last
     /// of them cannot be read.
     prefix: (u32, Option<Cursor>),
@@ -55,15 +126,18 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Of a session that has just begun.
+    /// Of a session that has just begun. What does not fit in memory is in files in `directory`.
     #[must_use]
-    pub fn new(session: SessionId, header: SessionHeader) -> Self {
+    pub fn new(session: SessionId, header: SessionHeader, directory: &Path) -> Self {
         Self {
             session,
-            index: PageIndex::new(u32::from(header.page_shift)),
+            index: PageIndex::new(u32::from(header.page_shift), directory),
             header,
-            places: Vec::new(),
-            known: BTreeMap::new(),
+            places: Table::new(directory, CHUNKS_IN_MEMORY),
+            arrived: 0,
+            encoded_bytes: 0,
+            known: Table::new(directory, CHUNKS_IN_MEMORY),
+            blocks: 0,
             prefix: (0, Some(Cursor::START)),
             end: None,
         }
@@ -72,7 +146,7 @@ impl Assembly {
     /// The number the next block has in the order of arrival.
     #[must_use]
     pub fn next_block(&self) -> u32 {
-        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+        self.arrived
     }
 
     /// The session.
@@ -92,6 +166,9 @@ impl Assembly {
     ///
     /// A block that was made again takes the place of the one before. The pages that both brought stay as they came
     /// first: they were in the crashed memory.
+    ///
+    /// # Errors
+    /// Those of the index's files.
     pub fn add(
         &mut self,
         id: (u8, u32),
@@ -99,10 +176,14 @@ impl Assembly {
         offset: u64,
         bytes: usize,
         summary: Option<Summary>,
-    ) {
-        self.places.push(BlockPlace { offset, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
-        if self.has(id, generation) {
-            return;
+    ) -> io::Result<()> {
+        let place = BlockPlace { offset, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
+        self.places.set(self.arrived.into(), place.packed())?;
+        self.arrived = self.arrived.saturating_add(1);
+        self.encoded_bytes = self.encoded_bytes.saturating_add(bytes as u64);
+        let before = Known::unpacked(self.known.get(key(id))?);
+        if before.is_some_and(|before| before.generation == generation) {
+            return Ok(());
         }
         let said = summary.as_ref().map(|summary| Said {
             start: summary.header.start,
@@ -110,39 +191,60 @@ impl Assembly {
             totals: summary.totals,
         });
         let is_damaged = summary.as_ref().is_none_or(|summary| summary.is_damaged);
-        self.known.insert(id, Known { generation, said, is_damaged });
+        self.known.set(key(id), Known { generation, said, is_damaged }.packed())?;
         if let Some(summary) = summary {
-            self.index.add(summary);
+            self.index.add(summary)?;
         }
         let (stream, number) = id;
+        if stream == 0 && before.is_none() {
+            self.blocks = self.blocks.saturating_add(1);
+        }
         if stream == 0 && number <= self.prefix.0 {
             if number < self.prefix.0 {
                 self.prefix = (0, Some(Cursor::START));
             }
-            self.extend_prefix();
+            self.extend_prefix()?;
         }
+        Ok(())
     }
 
     /// Whether this block is there already.
-    #[must_use]
-    pub fn has(&self, id: (u8, u32), generation: u32) -> bool {
-        self.known.get(&id).is_some_and(|known| known.generation == generation)
+    ///
+    /// # Errors
+    /// Those of the index's files.
+    pub fn has(&self, id: (u8, u32), generation: u32) -> io::Result<bool> {
+        let known = Known::unpacked(self.known.get(key(id))?);
+        Ok(known.is_some_and(|known| known.generation == generation))
+    }
+
+    /// The blocks of stream 0 from this one on. Where the index cannot be read they end: what is behind is as good as
+    /// lost.
+    fn blocks_from(&self, first: u32) -> impl Iterator<Item = (u32, Known)> {
+        let mut next = u64::from(first);
+        std::iter::from_fn(move || {
+            let (at, entry) = self.known.next(next).ok()?.filter(|&(at, _)| at < BLOCKS)?;
+            next = at + 1;
+            Some((u32::try_from(at).ok()?, Known::unpacked(entry)?))
+        })
     }
 
     /// Moves the prefix over the blocks that follow it.
-    fn extend_prefix(&mut self) {
+    fn extend_prefix(&mut self) -> io::Result<()> {
         let (mut next, mut at) = self.prefix;
-        for (&(_, number), known) in self.known.range((0, next)..=(0, u32::MAX)) {
+        while let (Some(known), Some(behind)) =
+            (Known::unpacked(self.known.get(key((0, next)))?), next.checked_add(1))
+        {
             // A pass may repeat something; it leaves nothing out. Of a block that cannot be read here the sender has
             // no better one.
             let follows =
                 known.said.zip(at).is_none_or(|(said, at)| said.start <= at || said.start.pass > at.pass);
-            if number != next || !follows {
+            if !follows {
                 break;
             }
-            (next, at) = (next.saturating_add(1), known.said.map(|said| said.end));
+            (next, at) = (behind, known.said.map(|said| said.end));
         }
         self.prefix = (next, at);
+        Ok(())
     }
 
     /// How many blocks of stream 0 are there without a gap.
@@ -161,17 +263,22 @@ impl Assembly {
     /// Whether a block of stream 0 has come that others are missing before.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
-        self.known.range((0, self.prefix.0)..=(0, u32::MAX)).next().is_some()
+        self.blocks > self.prefix.0
     }
 
     /// Blocks of stream 0 from `first_block` on are void: they come again. The pages they brought stay.
-    pub fn restart(&mut self, first_block: u32) {
-        self.known.retain(|&(stream, number), _| stream != 0 || number < first_block);
+    ///
+    /// # Errors
+    /// Those of the index's files.
+    pub fn restart(&mut self, first_block: u32) -> io::Result<()> {
+        let cleared = self.known.clear(first_block.into(), BLOCKS)?;
+        self.blocks = self.blocks.saturating_sub(u32::try_from(cleared).unwrap_or(u32::MAX));
         if first_block < self.prefix.0 {
             self.prefix = (0, Some(Cursor::START));
-            self.extend_prefix();
+            self.extend_prefix()?;
         }
         self.end = None;
+        Ok(())
     }
 
     /// The sender has said what a complete dump adds up to.
@@ -201,11 +308,9 @@ impl Assembly {
     /// counts and the digest of the end.
     #[must_use]
     pub fn has_all(&self) -> bool {
-        let Some(end) = self.end else { return false };
-        let passes = self.known.range((0, 0)..=(0, u32::MAX)).map(|(&(_, number), _)| number);
-        let all_came = passes.clone().zip(0..end.blocks).all(|(is, should_be)| is == should_be);
-        let blocks = u32::try_from(passes.count()).unwrap_or(u32::MAX);
-        let SessionEnd { first_block, is_cut, .. } = end;
+        let Some(end) = self.end.filter(|end| end.blocks == self.blocks) else { return false };
+        let SessionEnd { blocks, first_block, is_cut, .. } = end;
+        let all_came = self.blocks_from(0).map(|(number, _)| number).eq(0..blocks);
         let ours = SessionEnd { blocks, first_block, is_cut, ..self.totals_from(first_block) };
         all_came && end == ours && self.bad_blocks() == 0
     }
@@ -213,9 +318,8 @@ impl Assembly {
     /// How much came of each pass.
     #[must_use]
     pub fn passes(&self) -> Vec<(Pass, Came)> {
-        let blocks = self.known.range((0, 0)..=(0, u32::MAX));
-        let cursors =
-            blocks.map(|(&(_, number), known)| (number, known.said.map(|said| (said.start, said.end))));
+        let blocks = self.blocks_from(0);
+        let cursors = blocks.map(|(number, known)| (number, known.said.map(|said| (said.start, said.end))));
         passes::came(cursors, self.end)
     }
 
@@ -226,8 +330,8 @@ impl Assembly {
     }
 
     fn totals_from(&self, first_block: u32) -> SessionEnd {
-        let blocks = self.known.range((0, first_block)..=(0, u32::MAX)).map(|(_, known)| known);
-        blocks.filter_map(|known| known.said).fold(SessionEnd::default(), |sum, said| SessionEnd {
+        let blocks = self.blocks_from(first_block);
+        blocks.filter_map(|(_, known)| known.said).fold(SessionEnd::default(), |sum, said| SessionEnd {
             pages: sum.pages.saturating_add(said.totals.pages),
             filled_pages: sum.filled_pages.saturating_add(said.totals.filled_pages),
             hole_pages: sum.hole_pages.saturating_add(said.totals.hole_pages),
@@ -237,10 +341,10 @@ impl Assembly {
         })
     }
 
-    /// Blocks that this program could not read, wholly or in part.
+    /// Blocks of stream 0 that this program could not read, wholly or in part.
     #[must_use]
     pub fn bad_blocks(&self) -> usize {
-        self.known.values().filter(|known| known.is_damaged).count()
+        self.blocks_from(0).filter(|(_, known)| known.is_damaged).count()
     }
 
     /// The text of the kernel log, as far as it came without a gap, and the bytes of all of it.
@@ -276,26 +380,29 @@ impl Assembly {
     /// Bytes of all blocks that came.
     #[must_use]
     pub fn encoded_bytes(&self) -> u64 {
-        self.places.iter().map(|place| u64::from(place.bytes)).sum()
+        self.encoded_bytes
     }
 
-    pub(super) fn place(&self, block: u32) -> Option<BlockPlace> {
-        self.places.get(usize::try_from(block).ok()?).copied()
+    /// Where a block lies, by the order of arrival.
+    pub(super) fn place(&self, block: u32) -> io::Result<Option<BlockPlace>> {
+        Ok(BlockPlace::unpacked(self.places.get(block.into())?))
     }
 
     /// What came so far, as far as it describes the machine.
     ///
     /// # Errors
-    /// The `e_machine`, if it is none we know.
-    pub fn facts(&self) -> Result<Facts, u16> {
+    /// [`FactsError`].
+    pub fn facts(&self) -> Result<Facts, FactsError> {
         let header = &self.header;
         let page_shift = u32::from(header.page_shift);
         let mut segments = self.elfcorehdr_segments();
         if segments.is_empty() {
-            segments = segments_of_runs(self.index.coverage(), page_shift);
+            let coverage = self.index.coverage().map_err(FactsError::Index)?;
+            segments = segments_of_runs(coverage.into_iter(), page_shift);
         }
         let notes = self.index.notes().to_vec();
-        let machine = Machine::from_e_machine(header.e_machine).ok_or(header.e_machine)?;
+        let machine =
+            Machine::from_e_machine(header.e_machine).ok_or(FactsError::Machine(header.e_machine))?;
         let info = VmcoreInfo::new(find_vmcoreinfo(&notes).unwrap_or_default());
         Ok(Facts {
             machine,
@@ -324,6 +431,11 @@ impl Assembly {
     }
 }
 
+/// The number of a block in the table of all.
+fn key((stream, number): (u8, u32)) -> u64 {
+    u64::from(stream) * BLOCKS + u64::from(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,7 +451,7 @@ mod tests {
             ram_pages: 100,
             utsname: [0; wire::UTSNAME_BYTES],
         };
-        Assembly::new(SessionId(1), header)
+        Assembly::new(SessionId(1), header, &std::env::temp_dir())
     }
 
     /// A block of one page, which lies between these cursors of pass 2.
@@ -358,8 +470,30 @@ mod tests {
         let summary = Summary::of(assembly.next_block(), &encoded, 12).unwrap();
         let totals = summary.totals;
         let generation = wire::generation(&encoded);
-        assembly.add((0, number), generation, 0, encoded.len(), Some(summary));
+        assembly.add((0, number), generation, 0, encoded.len(), Some(summary)).unwrap();
         totals
+    }
+
+    #[test]
+    fn what_is_known_of_a_block_survives_the_table() {
+        let totals = SessionEnd {
+            pages: 1,
+            filled_pages: u64::MAX,
+            hole_pages: 3,
+            fragments: 4,
+            digest: u64::MAX,
+            ..SessionEnd::default()
+        };
+        let (start, end) = (Cursor { pass: 1, position: u64::MAX }, Cursor { pass: 255, position: 7 });
+        let said = Some(Said { start, end, totals });
+        for known in [
+            Known { generation: u32::MAX, said, is_damaged: true },
+            Known { generation: 0, said: None, is_damaged: true },
+            Known { generation: 0, said, is_damaged: false },
+        ] {
+            assert_eq!(Known::unpacked(known.packed()), Some(known));
+        }
+        assert_eq!(Known::unpacked([0; 8]), None);
     }
 
     #[test]
@@ -375,7 +509,7 @@ mod tests {
         add(&mut it, 1, 4, 8, 0);
         assert_eq!(it.resume_at(), (3, Cursor { pass: 2, position: 9 }));
         assert!(!it.has_gaps());
-        it.restart(2);
+        it.restart(2).unwrap();
         assert_eq!(it.resume_at(), (2, Cursor { pass: 2, position: 8 }));
     }
 
@@ -384,7 +518,7 @@ mod tests {
         let mut it = assembly();
         add(&mut it, 0, 0, 4, 0);
         add(&mut it, 1, 4, 9, 7);
-        it.restart(1);
+        it.restart(1).unwrap();
         let of_run = add(&mut it, 1, 4, 10, 7);
         add(&mut it, 1, 4, 10, 7);
         it.end(SessionEnd { blocks: 2, first_block: 1, ..of_run });
@@ -410,7 +544,7 @@ mod tests {
         assert!(!it.is_complete());
         it.end(SessionEnd { blocks: 1, ..first });
         assert!(!it.is_complete());
-        it.restart(1);
+        it.restart(1).unwrap();
         it.end(SessionEnd { blocks: 1, ..first });
         assert!(it.is_complete());
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ::memory::PhysAddr;
 use wire::{Block, SessionEnd};
 
-use super::{Assembly, Dump, Facts, PageReader, PageState};
+use super::{Assembly, Dump, Facts, FactsError, PageReader, PageState};
 use crate::Error;
 use crate::file::ReadAt;
 use crate::index::{Part, Place, Summary};
@@ -57,7 +57,9 @@ impl Recovered {
             ));
         };
         let page_shift = u32::from(header.page_shift);
-        let mut assembly = Assembly::new(session, *header);
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let mut assembly = Assembly::new(session, *header, directory);
+        let index = |error| Error::io("write the index of", path)(error);
         let mut number = 0;
         let mut failed = None;
         // Blocks are decoded by several threads; the rest keeps its place among them.
@@ -88,10 +90,12 @@ impl Recovered {
             match done {
                 Done::Block(block, summary) => {
                     let BlockEntry { stream, number, generation, offset, encoded } = block;
-                    assembly.add((stream, number), generation, offset, encoded.len(), summary);
+                    assembly
+                        .add((stream, number), generation, offset, encoded.len(), summary)
+                        .map_err(index)?;
                 }
                 Done::End(end) => assembly.end(end),
-                Done::Restart(first_block) => assembly.restart(first_block),
+                Done::Restart(first_block) => assembly.restart(first_block).map_err(index)?,
                 Done::Nothing => {}
             }
             Ok::<_, Error>(())
@@ -144,11 +148,14 @@ impl JournalDump {
         assembly: Assembly,
         tail: Tail,
     ) -> Result<Self, Error> {
-        let facts = assembly.facts().map_err(|e_machine| Error::Damaged {
-            path: path.to_owned(),
-            what: format!(
-                "the crashed machine's architecture (e_machine {e_machine}) is not known to this version"
-            ),
+        let facts = assembly.facts().map_err(|error| match error {
+            FactsError::Machine(e_machine) => Error::Damaged {
+                path: path.to_owned(),
+                what: format!(
+                    "the crashed machine's architecture (e_machine {e_machine}) is not known to this version"
+                ),
+            },
+            FactsError::Index(error) => Error::io("read the index of", path)(error),
         })?;
         Ok(Self { path: path.to_owned(), file, assembly, facts, tail })
     }
@@ -157,6 +164,11 @@ impl JournalDump {
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.tail
+    }
+
+    /// Where a page is, and how many from it on.
+    fn run_at(&self, pfn: u64) -> Result<(Option<Place>, u64), Error> {
+        self.assembly.index.run_at(pfn).map_err(Error::io("read the index of", &self.path))
     }
 
     /// What the parts of a page give: `None` if none came.
@@ -184,7 +196,7 @@ impl Dump for JournalDump {
     }
 
     fn state_at(&self, pfn: u64) -> Result<(PageState, u64), Error> {
-        let (place, pages) = self.assembly.index.run_at(pfn);
+        let (place, pages) = self.run_at(pfn)?;
         let state = match place {
             Some(Place::Block { .. }) => PageState::Data,
             Some(Place::Fill(word)) => PageState::Filled(word),
@@ -258,7 +270,8 @@ impl BlockReader<'_> {
     fn decode(&self, number: u32, pfn: u64) -> Result<Vec<u8>, Error> {
         let dump = self.dump;
         let bad = |what: String| Error::Page { pfn, what };
-        let place = dump.assembly.place(number).ok_or_else(|| bad(format!("block {number} is unknown")))?;
+        let place = dump.assembly.place(number).map_err(Error::io("read the index of", &dump.path))?;
+        let place = place.ok_or_else(|| bad(format!("block {number} is unknown")))?;
         let mut encoded = vec![0; place.bytes as usize];
         dump.file.read_exactly(place.offset, &mut encoded).map_err(Error::io("read journal", &dump.path))?;
         let block = Block::decode(&encoded).map_err(|error| bad(error.to_string()))?;
@@ -276,7 +289,7 @@ impl BlockReader<'_> {
 
 impl PageReader for BlockReader<'_> {
     fn read(&mut self, pfn: u64, page: &mut [u8]) -> Result<(), Error> {
-        match self.dump.assembly.index.run_at(pfn).0 {
+        match self.dump.run_at(pfn)?.0 {
             Some(Place::Block { block, offset }) => self.copy(pfn, block, offset, page),
             Some(Place::Fill(word)) => {
                 super::fill(page, word);

@@ -386,20 +386,22 @@ impl<'a> State<'a> {
         if self.another_session {
             return Some(Reason::AnotherSession);
         }
-        let reason = session.end_reason();
-        if self.mode == Mode::ListenOnly && reason != Reason::EndWithGaps {
-            return Some(reason);
+        if self.mode == Mode::ListenOnly && session.has_ended() {
+            let reason = session.end_reason();
+            if reason != Reason::EndWithGaps {
+                return Some(reason);
+            }
         }
         if self.mode == Mode::Answer && session.is_stored() {
             let stored_at = *self.stored_at.get_or_insert_with(Instant::now);
             let is_over =
                 silence.min(stored_at.elapsed()) >= SENDER_GONE || stored_at.elapsed() >= STORED_LINGER;
-            return is_over.then_some(reason);
+            return is_over.then(|| session.end_reason());
         }
         self.stored_at = None;
         let end_linger = if self.mode == Mode::Answer { ANSWERED_END_LINGER } else { END_LINGER };
         if session.has_ended() && silence >= end_linger {
-            Some(reason)
+            Some(session.end_reason())
         } else if silence >= self.options.timeout {
             Some(Reason::Silence)
         } else {

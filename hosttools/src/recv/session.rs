@@ -81,12 +81,12 @@ impl Session {
         sync_directory(parent)?;
         Ok(Self {
             dmesg: Dmesg::in_directory(&directory),
+            assembly: Assembly::new(id, header.clone(), &directory),
             directory,
             journal_path: journal_path.clone(),
             journal,
             console,
             syncer,
-            assembly: Assembly::new(id, header.clone()),
             pass: 0,
             bytes: 0,
             resume_at: (0, Cursor::START),
@@ -129,7 +129,7 @@ impl Session {
         // The sender makes them again. One that does not hear us does not: then they are better than nothing.
         if mode == Mode::Answer && (self.assembly.has_gaps() || next_block < self.assembly.prefix()) {
             self.journal.restart(next_block).map_err(io)?;
-            self.assembly.restart(next_block);
+            self.assembly.restart(next_block).map_err(|error| self.index(error))?;
         }
         self.journal.get_mut().sync_data().map_err(io)?;
         self.pass = cursor.pass;
@@ -192,7 +192,7 @@ impl Session {
         generation: u32,
         encoded: &[u8],
     ) -> Result<(), Error> {
-        if self.assembly.has((stream, number), generation) {
+        if self.assembly.has((stream, number), generation).map_err(|error| self.index(error))? {
             return Ok(());
         }
         let offset = self
@@ -205,8 +205,13 @@ impl Session {
             self.pass = summary.header.start.pass;
         }
         self.bytes += encoded.len() as u64;
-        self.assembly.add((stream, number), generation, offset, encoded.len(), summary);
+        let added = self.assembly.add((stream, number), generation, offset, encoded.len(), summary);
+        added.map_err(|error| self.index(error))?;
         self.written()
+    }
+
+    fn index(&self, error: std::io::Error) -> Error {
+        Error::io("write the index of", &self.journal_path)(error)
     }
 
     /// The file with the kernel log, when it has just been written.
@@ -217,7 +222,7 @@ impl Session {
     /// The sender went back: blocks from `first_block` on come again.
     pub(super) fn restart(&mut self, first_block: u32) -> Result<(), Error> {
         self.journal.restart(first_block).map_err(Error::io("write journal", &self.journal_path))?;
-        self.assembly.restart(first_block);
+        self.assembly.restart(first_block).map_err(|error| self.index(error))?;
         self.durable = self.durable.min(first_block);
         self.unsynced.clear();
         self.written()
