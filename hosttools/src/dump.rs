@@ -218,26 +218,50 @@ pub trait PageReader: Send {
     }
 }
 
-/// All pages of RAM as runs, ascending; neighbouring runs differ in their state.
+/// All pages of RAM as runs, ascending; neighbouring runs differ in their state. An error, if the dump itself cannot be
+/// read, is the last item.
+pub fn each_run(dump: &dyn Dump) -> impl Iterator<Item = Result<Run, Error>> + '_ {
+    let mut ram = dump.facts().ram_runs().into_iter();
+    let (mut at, mut end) = (0, 0);
+    let mut before: Option<Run> = None;
+    std::iter::from_fn(move || {
+        loop {
+            if at >= end {
+                match ram.next() {
+                    Some((first, pages)) => (at, end) = (first, first.saturating_add(pages)),
+                    None => return before.take().map(Ok),
+                }
+                continue;
+            }
+            let (state, same) = match dump.state_at(at) {
+                Ok(known) => known,
+                Err(error) => {
+                    (ram, at, before) = (Vec::new().into_iter(), end, None);
+                    return Some(Err(error));
+                }
+            };
+            let run = Run { first: at, pages: same.clamp(1, end - at), state };
+            at += run.pages;
+            match &mut before {
+                Some(before) if before.state == state && before.first + before.pages == run.first => {
+                    before.pages += run.pages;
+                }
+                _ => {
+                    if let Some(whole) = before.replace(run) {
+                        return Some(Ok(whole));
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// All of [`each_run`].
 ///
 /// # Errors
 /// If the dump itself cannot be read.
 pub fn runs(dump: &dyn Dump) -> Result<Vec<Run>, Error> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (first, pages) in dump.facts().ram_runs() {
-        let end = first.saturating_add(pages);
-        let mut at = first;
-        while at < end {
-            let (state, same) = dump.state_at(at)?;
-            let pages = same.clamp(1, end - at);
-            match runs.last_mut() {
-                Some(last) if last.state == state && last.first + last.pages == at => last.pages += pages,
-                _ => runs.push(Run { first: at, pages, state }),
-            }
-            at += pages;
-        }
-    }
-    Ok(runs)
+    each_run(dump).collect()
 }
 
 /// Fills a page with one word.

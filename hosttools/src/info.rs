@@ -41,7 +41,8 @@ impl Pages {
     /// If it cannot be read.
     pub fn of(dump: &dyn Dump) -> Result<Self, Error> {
         let mut pages = Self::default();
-        for run in dump::runs(dump)? {
+        for run in dump::each_run(dump) {
+            let run = run?;
             let count = match run.state {
                 PageState::Data => &mut pages.data,
                 PageState::Filled(_) => &mut pages.filled,

@@ -1,7 +1,7 @@
 //! Writing a dump as a vmcore.
 //!
 //! # Flow
-//! [`dump::runs`] ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
+//! [`dump::each_run`] ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
 //! file or stream. Headers are written last: what they say is known only then, and a file without them is no dump.
 
 mod batches;
@@ -19,7 +19,7 @@ pub use progress::WriteBar;
 use sink::{FileSink, FlattenedSink, Sink};
 
 use crate::Error;
-use crate::dump::{self, Dump, Run};
+use crate::dump::{self, Dump};
 use crate::file::NewFile;
 
 /// The format of a vmcore.
@@ -107,14 +107,8 @@ fn to_sink(
     options: Options,
     progress: &mut Progress<'_>,
 ) -> Result<Written, Error> {
-    let runs = dump::runs(dump)?;
     match options.format {
-        Format::Elf => elf::write(dump, &runs, sink, progress),
-        Format::Kdump | Format::Flattened => kdump::write(dump, &runs, sink, options.compression, progress),
+        Format::Elf => elf::write(dump, &dump::runs(dump)?, sink, progress),
+        Format::Kdump | Format::Flattened => kdump::write(dump, sink, options.compression, progress),
     }
-}
-
-/// Pages of `runs` whose bytes the dump has.
-fn present_pages(runs: &[Run]) -> u64 {
-    runs.iter().filter(|run| run.state.is_present()).map(|run| run.pages).sum()
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,10 +11,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rcapture::dump;
+use rcapture::info::Pages;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Memory, Network, PAGE, TcpTarget, pages_of};
-use wire::{Body, Cursor, Fragment, Frame, Run, SessionEnd, SessionHeader, SessionId};
+use wire::{
+    BlockHeader, Body, Cursor, Fragment, Frame, MetaKind, Record, Records, Run, SessionEnd, SessionHeader,
+    SessionId,
+};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -384,7 +388,7 @@ fn hostile_peers_cost_themselves_only() {
     });
     // Whole blocks that promise more than they have; and an end that promises more than there can be.
     lie(address, |number| {
-        let mut bytes = wire::BlockHeader {
+        let mut bytes = BlockHeader {
             start: Cursor::START,
             end: Cursor { pass: 255, position: u64::MAX },
             codec: codec::CodecId::Deflate,
@@ -424,6 +428,60 @@ fn hostile_peers_cost_themselves_only() {
     assert!(told.iter().any(|event| event["why"] == "what it sends is no rcapture session"));
     assert!(told.iter().any(|event| event["why"] == "nothing came but a session header"));
     assert_eq!(count("failed"), 0, "{told:#?}");
+}
+
+/// All that a machine with 64 GiB sends that keeps each 64th of its pages, no two alike.
+fn send_64_gib(listener: SocketAddr, session: u16) {
+    const PAGES: u64 = 64 << 18;
+    const PAGES_OF_BLOCK: u64 = 80;
+    let mut peer = BufWriter::new(TcpStream::connect(listener).unwrap());
+    peer.write_all(&header_frame(session, &SessionHeader { ram_pages: PAGES, ..header() })).unwrap();
+    let mut end = SessionEnd::default();
+    let mut send = |raw: &[u8], from: Cursor, to: Cursor| {
+        for located in Records::new(raw, 12).map(Result::unwrap) {
+            end.count(&located.record, located.encoded);
+        }
+        let raw_bytes = u32::try_from(raw.len()).unwrap();
+        let (codec, filter) = (codec::CodecId::None, codec::Filter::None);
+        let head = BlockHeader { start: from, end: to, codec, filter, raw_bytes }.encode();
+        peer.write_all(&block_frame(session, end.blocks, &[&head[..], raw].concat())).unwrap();
+        end.blocks += 1;
+    };
+    let elfcorehdr = support::elfcorehdr_of(&[(0xffff_8880_0000_0000, 0, PAGES << 12)]);
+    let mut raw = Vec::new();
+    let total = u32::try_from(elfcorehdr.len()).unwrap();
+    Record::Meta { kind: MetaKind::Elfcorehdr, offset: 0, total, bytes: &elfcorehdr }.encode(&mut raw);
+    let mut at = Cursor { pass: 14, position: 0 };
+    send(&raw, Cursor::START, at);
+    while at.position < PAGES {
+        let next = PAGES.min(at.position + PAGES_OF_BLOCK);
+        raw.clear();
+        for pfn in (at.position..next).filter(|pfn| pfn % 64 == 0) {
+            Record::Fill { pfn, pages: 1, word: pfn }.encode(&mut raw);
+        }
+        send(&raw, at, Cursor { pass: 14, position: next });
+        at.position = next;
+    }
+    peer.write_all(&frame(session, Body::End(&end.encode()))).unwrap();
+    // Until the receiver has had enough.
+    let mut peer = peer.into_inner().unwrap();
+    let _ = peer.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn a_machine_with_64_gib_costs_the_receiver_little_memory() {
+    let out = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start(out.path(), &[]);
+    let address = listener.address;
+    let peer = std::thread::spawn(move || send_64_gib(address, 1));
+    let dump = listener.next("complete");
+    peer.join().unwrap();
+    let dump = dump::open(&directory(&dump).join("vmcore")).unwrap();
+    assert_eq!(Pages::of(&*dump).unwrap().filled, 0);
+    assert_eq!(Pages::of(&*dump).unwrap().data, 1 << 18);
+    let peak = listener.peak_memory_bytes();
+    println!("peak memory of the receiver: {} KiB", peak >> 10);
+    assert!(peak < (64 + 4) << 20, "{peak} bytes");
 }
 
 #[test]

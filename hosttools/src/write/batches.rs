@@ -10,15 +10,14 @@ const BATCH_RUNS: usize = 512;
 
 /// Cuts `runs` in batches of at most [`BATCH_PAGES`] pages whose bytes the dump has (others need no work: any number),
 /// all pages in their order.
-pub(super) fn batches(runs: &[Run]) -> impl Iterator<Item = Vec<Run>> {
-    let mut rest = runs.iter().copied();
+pub(super) fn batches(mut runs: impl Iterator<Item = Run>) -> impl Iterator<Item = Vec<Run>> {
     let mut left_over: Option<Run> = None;
     std::iter::from_fn(move || {
         let mut batch = Vec::new();
         let mut room = BATCH_PAGES;
         while room > 0
             && batch.len() < BATCH_RUNS
-            && let Some(run) = left_over.take().or_else(|| rest.next())
+            && let Some(run) = left_over.take().or_else(|| runs.next())
         {
             if !run.state.is_present() {
                 batch.push(run);
@@ -48,7 +47,7 @@ mod tests {
             run(1000, 1 << 40, PageState::Missing),
             run(1 << 41, 3, PageState::Filled(0)),
         ];
-        let all: Vec<Vec<Run>> = batches(&runs).collect();
+        let all: Vec<Vec<Run>> = batches(runs.iter().copied()).collect();
         assert_eq!(all.len(), 4);
         let mut joined: Vec<Run> = Vec::new();
         for piece in all.iter().flatten() {

@@ -9,7 +9,7 @@ use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, Machine};
 
 use super::sink::Sink;
-use super::{Progress, Written, present_pages};
+use super::{Progress, Written};
 use crate::Error;
 use crate::dump::{Dump, Facts, PageReader, PageState, Run, fill, with_own_note};
 use crate::pipeline;
@@ -52,7 +52,7 @@ pub(super) fn write(
     let base = data_offset(class, max_loads, notes.len()).next_multiple_of(page_bytes);
 
     let lost = runs.iter().filter(|run| run.state.is_lost()).map(|run| run.pages).sum();
-    let total = present_pages(runs);
+    let total = runs.iter().filter(|run| run.state.is_present()).map(|run| run.pages).sum();
     let mut done = 0;
     let mut placed = Placed::new(base, page_bytes, min_zero_bytes);
     let new_reader = || {

@@ -8,18 +8,17 @@ use vmcore::notes::{Notes, VMCOREINFO_NAME};
 use super::batches::batches;
 use super::compress::{Compression, Compressor};
 use super::sink::{Appender, Sink};
-use super::{Progress, Written, present_pages};
+use super::{Progress, Written};
 use crate::Error;
-use crate::dump::{Dump, PageReader, PageState, Run, fill, with_own_note};
+use crate::dump::{Dump, PageReader, PageState, Run, each_run, fill, with_own_note};
 use crate::pipeline;
 
 /// Page frames a file may have: 64 TiB of memory. More is no machine, but a damaged dump.
 const MAX_MAPNR: u64 = 1 << 34;
 
-/// Writes `dump`, whose pages are `runs`.
+/// Writes `dump`. Its runs are walked once for each part of the file: all together may be more than fits in memory.
 pub(super) fn write(
     dump: &dyn Dump,
-    runs: &[Run],
     sink: &mut dyn Sink,
     compression: Compression,
     progress: &mut Progress<'_>,
@@ -36,9 +35,9 @@ pub(super) fn write(
     let layout = Layout::plan(abi, block_bytes, notes.len() as u64, max_mapnr)
         .map_err(|error| unwritable(error.to_string()))?;
 
-    bitmap(runs, layout.first_bitmap_offset(), layout.bitmap_bytes(), sink, |_| true)?;
-    bitmap(runs, layout.second_bitmap_offset(), layout.bitmap_bytes(), sink, PageState::is_wanted)?;
-    let (written, end) = pages(dump, runs, &layout, sink, compression, progress)?;
+    bitmap(dump, layout.first_bitmap_offset(), layout.bitmap_bytes(), sink, |_| true)?;
+    bitmap(dump, layout.second_bitmap_offset(), layout.bitmap_bytes(), sink, PageState::is_wanted)?;
+    let (written, end) = pages(dump, &layout, sink, compression, progress)?;
 
     let incomplete = !facts.is_complete || !written.is_whole();
     let header = DumpHeader {
@@ -88,9 +87,9 @@ fn vmcoreinfo_place(notes: &[u8]) -> Option<(u64, u64)> {
     (!desc.is_empty()).then_some((at as u64, desc.len() as u64))
 }
 
-/// Writes a bitmap of the runs whose state `has` a bit.
+/// Writes a bitmap of the pages whose state `has` a bit.
 fn bitmap(
-    runs: &[Run],
+    dump: &dyn Dump,
     offset: u64,
     bytes: u64,
     sink: &mut dyn Sink,
@@ -99,7 +98,11 @@ fn bitmap(
     let mut out = Appender::new(offset);
     // The byte that is being filled: its index and its bits.
     let (mut index, mut bits) = (0_u64, 0_u8);
-    for run in runs.iter().filter(|run| has(run.state)) {
+    for run in each_run(dump) {
+        let run = run?;
+        if !has(run.state) {
+            continue;
+        }
         for pfn in run.first..run.first + run.pages {
             if pfn / 8 > index {
                 out.append(&[bits], sink)?;
@@ -135,14 +138,17 @@ struct Packed {
 /// Writes descriptors and data of all pages. Returns what was written, and where the file ends.
 fn pages(
     dump: &dyn Dump,
-    runs: &[Run],
     layout: &Layout,
     sink: &mut dyn Sink,
     compression: Compression,
     progress: &mut Progress<'_>,
 ) -> Result<(Written, u64), Error> {
-    let kept: u64 = runs.iter().filter(|run| run.state.is_wanted()).map(|run| run.pages).sum();
-    let total = present_pages(runs);
+    let (mut kept, mut total) = (0_u64, 0);
+    for run in each_run(dump) {
+        let run = run?;
+        kept += if run.state.is_wanted() { run.pages } else { 0 };
+        total += if run.state.is_present() { run.pages } else { 0 };
+    }
     let data_offset =
         layout.descriptors_offset().saturating_add(kept.saturating_mul(PAGE_DESCRIPTOR_BYTES as u64));
     let mut descriptors = Appender::new(layout.descriptors_offset());
@@ -161,6 +167,8 @@ fn pages(
         let mut packer = Packer::new(dump, compression);
         move |batch: Vec<Run>| packer.pack(&batch)
     };
+    let mut failed = None;
+    let runs = each_run(dump).map_while(|run| run.map_err(|error| failed = Some(error)).ok());
     pipeline::in_order(batches(runs), new_packer, |packed: Packed| {
         let mut rest = packed.data.as_slice();
         for stored in packed.stored {
@@ -188,6 +196,9 @@ fn pages(
         progress(written.pages, total);
         Ok::<_, Error>(())
     })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     descriptors.flush(sink)?;
     data.flush(sink)?;
     Ok((written, data.position()))

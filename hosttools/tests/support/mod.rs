@@ -474,6 +474,13 @@ impl Link for Wire {
 }
 
 fn elfcorehdr() -> Vec<u8> {
+    let kernel = (0xffff_ffff_8100_0000, 0x20_0000, 0x4_0000);
+    let ram = RAM.map(|(start, end)| (0xffff_8880_0000_0000 + start, start, end - start));
+    elfcorehdr_of(&[&[kernel], &ram[..]].concat())
+}
+
+/// With the notes, and PT_LOADs by virtual address, physical address and size.
+pub fn elfcorehdr_of(loads: &[(u64, u64, u64)]) -> Vec<u8> {
     let mut out = Vec::new();
     CoreHeader {
         class: Class::ELF64,
@@ -481,7 +488,7 @@ fn elfcorehdr() -> Vec<u8> {
         e_flags: 0,
         e_phoff: 64,
         e_shoff: 0,
-        e_phnum: 6,
+        e_phnum: u16::try_from(3 + loads.len()).unwrap(),
     }
     .encode(&mut out)
     .unwrap();
@@ -501,9 +508,8 @@ fn elfcorehdr() -> Vec<u8> {
     for note in 0..3 {
         push(4, 0, NOTES_PA + note * 0x1000, 0x1000);
     }
-    push(1, 0xffff_ffff_8100_0000, 0x20_0000, 0x4_0000);
-    for (start, end) in RAM {
-        push(1, 0xffff_8880_0000_0000 + start, start, end - start);
+    for &(va, pa, bytes) in loads {
+        push(1, va, pa, bytes);
     }
     out
 }
