@@ -2,9 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcapture::dump::{self, Dump, ElfDump, Flattened, JournalDump, KdumpDump, PageState};
-use wire::{Block, Event, MAX_RAW_BYTES, Receiver, Records};
+use rcapture::{recv, write};
+use wire::{
+    Block, Body, Event, Fragment, Frame, MAX_FRAGMENT_BYTES, MAX_RAW_BYTES, Receiver, Records, SessionId,
+};
 
 /// Pages read of a dump at most: a few bytes can promise a terabyte.
 const MAX_PAGES: usize = 64;
@@ -46,6 +50,77 @@ fn look_at(dump: &dyn Dump) {
     let with_data = runs.iter().filter(|run| run.state == PageState::Data);
     for pfn in with_data.flat_map(|run| run.first..run.first + run.pages).take(MAX_PAGES) {
         let _ = reader.read(pfn, &mut page);
+    }
+}
+
+/// A session that comes over some connections, one after the other. The input is items of a kind, a length (two bytes)
+/// and so many bytes. The lower three bits of the kind: 0 session header, 1 end, 2 keep-alive (frames, whose CRC is right);
+/// 3 a block in one frame (number, bytes); 4 a fragment (index, number of fragments, block, generation, bytes); 5 the end
+/// of a connection; others any bytes. The upper bits are the session's number.
+pub fn session(data: &[u8]) {
+    let mut connections = vec![Vec::new()];
+    let (mut rest, mut sequence) = (data, 0_u16);
+    while let Some(([kind, low, high], behind)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
+        let (bytes, behind) = behind.split_at(length);
+        rest = behind;
+        let Some(line) = connections.last_mut() else { return };
+        let body = match *kind % 8 {
+            0 => Body::Session(bytes),
+            1 => Body::End(bytes),
+            2 => Body::KeepAlive,
+            3 => {
+                let Some((block, bytes)) = bytes.split_first_chunk() else { continue };
+                let bytes = &bytes[..bytes.len().min(MAX_FRAGMENT_BYTES)];
+                let (block, generation) = (u32::from_le_bytes(*block), wire::generation(bytes));
+                Body::Fragment(Fragment { stream: 0, block, generation, index: 0, count: 1, bytes })
+            }
+            4 => {
+                let Some(([index, count, numbers @ ..], bytes)) = bytes.split_first_chunk::<10>() else {
+                    continue;
+                };
+                let bytes = &bytes[..bytes.len().min(MAX_FRAGMENT_BYTES)];
+                let [b0, b1, b2, b3, generation @ ..] = *numbers;
+                let (block, generation) =
+                    (u32::from_le_bytes([b0, b1, b2, b3]), u32::from_le_bytes(generation));
+                let (index, count) = (*index, *count);
+                Body::Fragment(Fragment { stream: 0, block, generation, index, count, bytes })
+            }
+            5 => {
+                connections.push(Vec::new());
+                continue;
+            }
+            _ => {
+                line.extend_from_slice(bytes);
+                continue;
+            }
+        };
+        let mut frame = Vec::new();
+        // The upper bits: another session.
+        Frame { session: SessionId(u16::from(*kind >> 3)), sequence, body }.encode(&mut frame);
+        sequence = sequence.wrapping_add(1);
+        line.push(0);
+        wire::line::encode(&frame, line);
+    }
+    let connections: Vec<&[u8]> = connections.iter().map(Vec::as_slice).collect();
+    // Nothing of it need survive.
+    let memory = Path::new("/dev/shm");
+    let directory = if memory.exists() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let directory = directory.expect("a directory for temporary files");
+    let options = recv::Options {
+        directory: directory.path().to_owned(),
+        write: write::Options::default(),
+        timeout: Duration::from_secs(1),
+        keep_journal: true,
+        record: None,
+    };
+    let Ok(Some(outcome)) = recv::replay(&connections, &options) else { return };
+    let journal = JournalDump::open(&outcome.directory.join("journal")).expect("a journal");
+    assert_eq!(journal.facts().is_complete, outcome.is_complete, "the journal holds something else");
+    look_at(&journal);
+    // A session header may name a machine that readers of a vmcore do not know.
+    if let Ok(vmcore) = dump::open(&outcome.directory.join("vmcore")) {
+        look_at(&*vmcore);
     }
 }
 

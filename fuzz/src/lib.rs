@@ -22,7 +22,7 @@ mod slice_memory;
 
 pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, printk, x86_64_walk};
 pub use dump::{elfcore, flattened, kdump_header};
-pub use host::{block, frame_decoder, journal, kdump_reader};
+pub use host::{block, frame_decoder, journal, kdump_reader, session};
 pub use sender::sender;
 
 /// A target's name and what it does.
@@ -43,4 +43,5 @@ pub const TARGETS: &[Target] = &[
     ("frame_decoder", frame_decoder),
     ("block", block),
     ("sender", sender),
+    ("session", session),
 ];

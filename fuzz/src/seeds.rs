@@ -12,7 +12,11 @@ use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
 use codec::{Effort, Filter, Filtering, Method};
 use rcapture::dump::JournalDump;
 use rcapture::{journal, write};
-use wire::{Block, BlockHeader, Cursor, MetaKind, Record, Sender, SessionEnd, SessionHeader, SessionId};
+use wire::line::{Chunk, Deframer};
+use wire::{
+    Block, BlockHeader, Body, Cursor, Fragment, MetaKind, Record, Sender, SessionEnd, SessionHeader,
+    SessionId,
+};
 
 use crate::crash::LOG_VA;
 
@@ -67,6 +71,16 @@ pub fn seeds() -> Vec<Seed> {
         add("kdump_header", name, kdump(abi, machine));
     }
     let (line, journal) = session();
+    let items = items(&line);
+    add("session", "whole", items.concat());
+    // Broken in the middle; then all of it again, as the sender of a session with the same header does.
+    for part in [1, items.len() / 2, items.len() - 1] {
+        add(
+            "session",
+            &format!("broken_{part}"),
+            [&items[..part], &[vec![5, 0, 0]], &items].concat().concat(),
+        );
+    }
     add("frame_decoder", "session", line);
     for (name, options) in [
         ("zlib", write::Options { format: write::Format::Kdump, compression: write::Compression::Zlib }),
@@ -105,6 +119,30 @@ pub fn seeds() -> Vec<Seed> {
         }
     }
     seeds
+}
+
+/// The frames of a line as the target `session` reads them.
+fn items(line: &[u8]) -> Vec<Vec<u8>> {
+    let mut items = Vec::new();
+    let mut deframer = Deframer::new();
+    deframer.push(line, |chunk| {
+        let Chunk::Frame(frame) = chunk else { return };
+        let (kind, bytes) = match frame.body {
+            Body::Session(payload) => (0, payload.to_vec()),
+            Body::End(payload) => (1, payload.to_vec()),
+            Body::KeepAlive => (2, Vec::new()),
+            Body::Fragment(Fragment { block, bytes, count: 1, .. }) => {
+                (3, [&block.to_le_bytes()[..], bytes].concat())
+            }
+            Body::Fragment(Fragment { block, generation, index, count, bytes, .. }) => {
+                let numbers = [block.to_le_bytes(), generation.to_le_bytes()].concat();
+                (4, [&[index, count][..], &numbers, bytes].concat())
+            }
+        };
+        let length = u16::try_from(bytes.len()).expect("a frame");
+        items.push([&[kind][..], &length.to_le_bytes(), &bytes].concat());
+    });
+    items
 }
 
 /// A small session: as it goes over a line, and its journal.

@@ -19,6 +19,7 @@ mod notice;
 mod outbox;
 mod progress;
 mod reception;
+mod replay;
 mod served;
 mod session;
 mod syncer;
@@ -26,6 +27,8 @@ mod wait;
 
 pub use line::{Line, Mode, Source};
 pub use listen::{Limits, Listening, listen};
+#[doc(hidden)]
+pub use replay::replay;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -123,6 +123,7 @@ pub(super) fn name(directory: &Path) -> std::path::Display<'_> {
 #[derive(Clone)]
 pub(super) struct Teller {
     json: bool,
+    is_silent: bool,
     /// The sessions' bars, if stderr is a terminal.
     bars: Option<MultiProgress>,
 }
@@ -131,7 +132,12 @@ impl Teller {
     pub(super) fn new(json: bool) -> Self {
         let target = || ProgressDrawTarget::stderr_with_hz(5);
         let bars = stderr().is_terminal().then(|| MultiProgress::with_draw_target(target()));
-        Self { json, bars }
+        Self { json, is_silent: false, bars }
+    }
+
+    /// Tells nobody.
+    pub(super) fn silent() -> Self {
+        Self { json: false, is_silent: true, bars: None }
     }
 
     pub(super) fn bars(&self) -> Option<&MultiProgress> {
@@ -172,6 +178,7 @@ impl Teller {
     fn around(&self, write: impl FnOnce()) {
         match &self.bars {
             Some(bars) => bars.suspend(write),
+            None if self.is_silent => {}
             None => write(),
         }
     }

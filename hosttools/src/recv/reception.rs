@@ -1,7 +1,7 @@
 //! What has come over a line, and what is answered.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use wire::{Cursor, Event, LineStats, Receiver, SessionHeader, SessionId};
 
 use super::Options;
 use super::console::Console;
-use super::line::{Line, Mode};
+use super::line::Mode;
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::session::Session;
@@ -113,7 +113,7 @@ impl<'a> Reception<'a> {
     }
 
     /// Says to `line` what there is to say, as far as it takes it now.
-    pub(super) fn answer(&mut self, line: &mut Line) {
+    pub(super) fn answer(&mut self, line: &mut impl Write) {
         self.state.answer(&mut self.receiver, &mut self.outbox);
         self.outbox.flush(line);
     }

@@ -42,6 +42,24 @@ pub(super) enum Ending {
     Suspended(PathBuf),
 }
 
+/// Makes a vmcore of what came; `finishing` is called before. Of a session without a block nothing is left.
+pub(super) fn finish(
+    reception: Reception<'_>,
+    reason: Reason,
+    options: &Options,
+    finishing: impl FnOnce(),
+) -> Result<Ending, Error> {
+    let stats = reception.stats();
+    let Some((session, progress)) = reception.finish() else { return Ok(Ending::Nothing) };
+    if !session.has_blocks() {
+        return session.discard().map(|()| Ending::Nothing);
+    }
+    finishing();
+    let mut show = |done, total| progress.show_writing(done, total);
+    let outcome = session.finish(options, reason.text(), &stats, &mut show)?;
+    Ok(Ending::Dump(outcome, reason))
+}
+
 /// A session and the connections it comes over.
 pub(super) struct Served<'a> {
     reception: Reception<'a>,
@@ -129,16 +147,7 @@ impl<'a> Served<'a> {
         }
         let Self { reception, line, .. } = self;
         drop(line);
-        let stats = reception.stats();
-        let Some((session, progress)) = reception.finish() else { return Ok(Ending::Nothing) };
-        if !session.has_blocks() {
-            session.discard()?;
-            return Ok(Ending::Nothing);
-        }
-        finishing();
-        let mut show = |done, total| progress.show_writing(done, total);
-        let outcome = session.finish(options, reason.text(), &stats, &mut show)?;
-        Ok(Ending::Dump(outcome, reason))
+        finish(reception, reason, options, finishing)
     }
 
     fn limit_reached(&mut self, options: &Options, limits: &Limits) -> Option<Reason> {
