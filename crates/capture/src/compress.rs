@@ -63,6 +63,15 @@ pub fn choose(asked: Compress, line_bytes_per_second: u64, lzma_speed: impl FnOn
     }
 }
 
+/// The method that was asked for, or LZ4: a network carries what the processor makes of it.
+#[must_use]
+pub fn for_network(asked: Compress) -> Method {
+    match asked {
+        Compress::Auto => Method::Lz4,
+        asked => choose(asked, u64::MAX, || 0),
+    }
+}
+
 /// How many bytes of `sample` LZMA would compress in a second. 0: there is no memory for it.
 #[must_use]
 pub fn lzma_speed(sample: &[u8], clock: &impl Clock) -> u64 {

@@ -4,8 +4,11 @@
 //! - **elfcorehdr**: where the crashed kernel left its ELF header; kexec puts `elfcorehdr=` on the line.
 //! - **link**: the line the dump goes out on. `rcapture.link=` names it; otherwise it is the UART of the last
 //!   `console=ttyS…`; otherwise ttyS0 at 115200.
+//! - **card**: a network card; `ip=` says which, and what address it has.
 //! - **remark**: something on the line that could not be used. It is shown to the user and otherwise ignored: a crash
 //!   is no time to refuse work over a typing error.
+
+mod network;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,6 +18,7 @@ use core::time::Duration;
 use memory::DumpLevel;
 
 use crate::Budget;
+pub use network::{Address, Card, MmioRegion, Network, TcpLink};
 
 /// Remarks kept; a longer list would only delay the dump.
 const MAX_REMARKS: usize = 16;
@@ -22,7 +26,10 @@ const MAX_REMARKS: usize = 16;
 const MAX_LINKS: usize = 4;
 /// I/O ports of ttyS0 to ttyS3 on a PC (Linux, arch/x86/include/asm/serial.h).
 const LEGACY_PORTS: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
-const DEFAULT_BAUD: u32 = 115_200;
+/// Devices kept of those that no bus tells of.
+const MAX_MMIO: usize = 8;
+/// Where there is nothing better.
+const TTY_S0: SerialLink = SerialLink { registers: SerialRegisters::Port(0x3f8), baud: Some(115_200) };
 
 /// Everything the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +40,12 @@ pub struct Config {
     pub acpi_rsdp: Option<u64>,
     /// The links to try, in order; never empty.
     pub links: Vec<Link>,
+    /// `ip=` and `BOOTIF=`.
+    pub network: Network,
+    /// `virtio_mmio.device=`: devices that no bus tells of.
+    pub virtio_mmio: Vec<MmioRegion>,
+    /// Where text goes besides: the UART of the first serial link, else of the last `console=`, else ttyS0.
+    pub console: SerialLink,
     /// `rcapture.dump_level=`: what to leave out, in makedumpfile's bits (0 to 31).
     pub dump_level: DumpLevel,
     /// `rcapture.budget=`: bytes on the line (`8M`) or time (`90s`, `15m`, `2h`) after which the dump ends; each counts.
@@ -61,6 +74,8 @@ pub struct ElfCoreHdr {
 pub enum Link {
     /// A 16550-compatible UART.
     Serial(SerialLink),
+    /// A connection over a network.
+    Tcp(TcpLink),
 }
 
 /// A 16550-compatible UART and its speed; always 8 bits, no parity, 1 stop bit.
@@ -138,6 +153,7 @@ impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Serial(serial) => write!(f, "serial:{serial}"),
+            Self::Tcp(tcp) => write!(f, "tcp:{tcp}"),
         }
     }
 }
@@ -174,6 +190,9 @@ impl Config {
             elfcorehdr: None,
             acpi_rsdp: None,
             links: Vec::new(),
+            network: Network::default(),
+            virtio_mmio: Vec::new(),
+            console: TTY_S0,
             dump_level: DumpLevel::SMALLEST,
             budget: Budget::default(),
             compress: Compress::default(),
@@ -190,9 +209,13 @@ impl Config {
                 config.remark(Remark::BadValue { key: key.to_string(), value: value.to_string() });
             }
         }
+        let serial = config.links.iter().find_map(|link| match link {
+            Link::Serial(serial) => Some(*serial),
+            Link::Tcp(_) => None,
+        });
+        config.console = serial.or(console).unwrap_or(TTY_S0);
         if config.links.is_empty() {
-            let fallback = SerialLink { registers: SerialRegisters::Port(0x3f8), baud: Some(DEFAULT_BAUD) };
-            config.links.push(Link::Serial(console.unwrap_or(fallback)));
+            config.links.push(Link::Serial(config.console));
         }
         config
     }
@@ -212,6 +235,12 @@ impl Config {
             },
             "rcapture.link" if self.links.len() < MAX_LINKS => self.links.push(parse_link(value)?),
             "rcapture.link" => return None,
+            "ip" => self.network.set_ip(value)?,
+            "virtio_mmio.device" if self.virtio_mmio.len() < MAX_MMIO => {
+                self.virtio_mmio.push(MmioRegion::parse(value)?);
+            }
+            "virtio_mmio.device" => return None,
+            "BOOTIF" => self.network.set_bootif(value)?,
             "rcapture.compress" => {
                 self.compress = match value {
                     "auto" => Compress::Auto,
@@ -320,7 +349,11 @@ fn parse_time(text: &str) -> Option<Duration> {
 }
 
 fn parse_link(value: &str) -> Option<Link> {
-    parse_serial(value.strip_prefix("serial:")?).map(Link::Serial)
+    match value.split_once(':')? {
+        ("serial", serial) => parse_serial(serial).map(Link::Serial),
+        ("tcp", tcp) => TcpLink::parse(tcp).map(Link::Tcp),
+        _ => None,
+    }
 }
 
 /// `ttyS0[,115200n8]`, `io,0x3f8[,115200]`, `mmio,ADDRESS[,…]`, `mmio32,ADDRESS[,…]`.

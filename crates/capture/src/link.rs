@@ -11,6 +11,22 @@ pub trait Link {
     fn read(&mut self, buf: &mut [u8]) -> usize;
 }
 
+impl Link for &mut dyn Link {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        (**self).write(bytes)
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        (**self).read(buf)
+    }
+}
+
+impl<C: Clock> Clock for &C {
+    fn now(&self) -> Duration {
+        (*self).now()
+    }
+}
+
 /// A clock that never goes backwards.
 pub trait Clock {
     /// Time since some fixed moment.
