@@ -1,23 +1,27 @@
 //! From the architecture's entry to the end: the capture kernel's one thread.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use capture::config::{Config, Link as ConfiguredLink, SerialLink as SerialConfig};
-use capture::{Clock as _, Crash, Options, compress};
-use codec::Encoder;
+use capture::config::{Config, Link as ConfiguredLink, SerialLink as SerialConfig, TcpLink as TcpConfig};
+use capture::{Clock as _, Crash, Link, Options, compress};
+use codec::Method;
 use memory::PhysAddr;
 use rcapture_payload::boot::{acpi, boot_params};
+use rcapture_payload::net::TcpLink;
 use wire::SessionId;
 
 use crate::arch::clock::{self, Clock};
 use crate::arch::power::SoftOff;
 use crate::arch::{encryption, paging};
-use crate::drivers::console;
+use crate::drivers::{cards, console};
 use crate::link::SerialLink;
 use crate::memory::heap;
 use crate::memory::window::{LoaderMapping, Physical};
 use crate::{arch, fatal};
+
+/// For so long all links are tried again if none of them works.
+const TRY_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// Runs on the image's own stack with its exception handlers loaded; page tables are still the loader's.
 pub(crate) fn run(boot_params_pa: u64) -> ! {
@@ -37,7 +41,7 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
         open_console(&config);
         fatal::report(format_args!("{error}"));
     }
-    let baud = open_console(&config);
+    let console = open_console(&config);
     for remark in &config.remarks {
         console::line(format_args!("rcapture: {remark}"));
     }
@@ -55,35 +59,33 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
             panic!("asked for by rcapture.selftest=panic");
         }
     }
-    capture(&config, baud, &clock);
+    capture(&config, console, &clock);
     fatal::finish()
 }
 
-/// Opens the first link that works, and says hello on it. Gives its bits per second.
-fn open_console(config: &Config) -> u32 {
+/// Opens the first UART that answers, and says hello on it. Gives it with its speed; `None`: there is none.
+fn open_console(config: &Config) -> Option<SerialConfig> {
     let mut failures = Vec::new();
-    for link in &config.links {
-        let ConfiguredLink::Serial(serial) = *link;
-        let baud = match console::open(serial) {
-            Ok(baud) => baud,
-            Err(error) => {
-                failures.push((link, error));
-                continue;
-            }
-        };
-        let serial = SerialConfig { baud: Some(baud), ..serial };
-        let (version, link) = (env!("CARGO_PKG_VERSION"), ConfiguredLink::Serial(serial));
-        console::line(format_args!(
-            "\nrcapture {version} {}: capture kernel started, link {link}",
-            arch::NAME
-        ));
-        for (link, error) in failures {
-            console::line(format_args!("rcapture: {link}: {error}"));
+    let of_links = config.links.iter().filter_map(|link| match link {
+        ConfiguredLink::Serial(serial) => Some(*serial),
+        ConfiguredLink::Tcp(_) => None,
+    });
+    let mut candidates = of_links.chain([config.console]);
+    let console = candidates.find_map(|serial| match console::open(serial) {
+        Ok(baud) => Some(SerialConfig { baud: Some(baud), ..serial }),
+        Err(error) => {
+            failures.push((serial, error));
+            None
         }
-        return baud;
+    })?;
+    let version = env!("CARGO_PKG_VERSION");
+    let link = config.links.iter().find(|link| matches!(link, ConfiguredLink::Tcp(_)));
+    let link = link.copied().unwrap_or(ConfiguredLink::Serial(console));
+    console::line(format_args!("\nrcapture {version} {}: capture kernel started, link {link}", arch::NAME));
+    for (serial, error) in failures {
+        console::line(format_args!("rcapture: serial:{serial}: {error}"));
     }
-    // Without a line there is nobody to tell, and nowhere to send to.
-    fatal::finish()
+    Some(console)
 }
 
 fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
@@ -91,8 +93,8 @@ fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
     Some(SoftOff { pm1a: (acpi.pm1a_control?, type_a), pm1b: acpi.pm1b_control.map(|port| (port, type_b)) })
 }
 
-/// Sends the dump; what goes wrong is said on the line.
-fn capture(config: &Config, baud: u32, clock: &Clock) {
+/// Sends the dump over the first link that works; what goes wrong is said on the console.
+fn capture(config: &Config, console: Option<SerialConfig>, clock: &Clock) {
     let Some(elfcorehdr) = config.elfcorehdr else {
         console::line(format_args!(
             "rcapture: no elfcorehdr= on the command line: load this image with kexec -p, which puts it there"
@@ -106,51 +108,115 @@ fn capture(config: &Config, baud: u32, clock: &Clock) {
             return;
         }
     };
-    let options = Options {
-        session: session_id(&crash),
-        encoder: encoder(config, baud, &crash, clock),
-        level: config.dump_level,
-        budget: config.budget,
-    };
-    let result = capture::send(&crash, &Physical, &mut SerialLink::new(), clock, options);
-    console::drain();
-    match result {
-        Ok(_) => {
-            let (used, size) = heap::usage();
-            console::line(format_args!(
-                "rcapture: done in {} s; heap {} of {} KiB",
-                clock.now().as_secs(),
-                used / 1024,
-                size / 1024
-            ));
+    let dump = Dump { config, crash: &crash, session: session_id(&crash), clock };
+    let started = clock.now();
+    while !config.links.iter().any(|link| dump.send_over(*link, console)) {
+        if clock.now().saturating_sub(started) >= TRY_FOR {
+            console::line(format_args!("rcapture: no link worked for {} minutes", TRY_FOR.as_secs() / 60));
+            return;
         }
-        Err(error) => console::line(format_args!("rcapture: {error}")),
+        console::line(format_args!("rcapture: no link works: trying again"));
     }
 }
 
-/// The encoder that was asked for, or that suits the line. VMCOREINFO, some 3 KiB of text, is what the processor is tried on.
-fn encoder(config: &Config, baud: u32, crash: &Crash, clock: &Clock) -> Box<dyn Encoder> {
-    // A byte is ten bits on the line.
-    let line = u64::from(baud / 10);
-    let mut lzma = 0;
-    let method = compress::choose(config.compress, line, || {
-        lzma = compress::lzma_speed(&crash.vmcoreinfo, clock);
-        lzma
-    });
-    let encoder = method.encoder();
-    let codec = encoder.id();
-    console::line(format_args!("rcapture: compressing with {method}"));
-    if lzma > 0 {
-        console::line(format_args!(
-            "rcapture: the line carries {} KB/s, the processor compresses {} KB/s with LZMA",
-            line / 1000,
-            lzma / 1000
-        ));
+/// What is the same on every link. The session is: a receiver goes on with what it has.
+struct Dump<'a> {
+    config: &'a Config,
+    crash: &'a Crash,
+    session: SessionId,
+    clock: &'a Clock,
+}
+
+impl Dump<'_> {
+    /// Whether the dump was sent over this link.
+    fn send_over(&self, link: ConfiguredLink, console: Option<SerialConfig>) -> bool {
+        match (link, console) {
+            (ConfiguredLink::Tcp(server), _) => self.send_by_tcp(server),
+            (ConfiguredLink::Serial(serial), Some(console)) if serial.registers == console.registers => {
+                self.send_by_serial(console)
+            }
+            // It did not answer, or another one did.
+            (ConfiguredLink::Serial(_), _) => false,
+        }
     }
-    if codec != method.codec() {
-        console::line(format_args!("rcapture: there is no memory for it: {codec} instead"));
+
+    fn send_by_serial(&self, serial: SerialConfig) -> bool {
+        // A byte is ten bits on the line.
+        let method = self.serial_method(serial.baud.unwrap_or(0) / 10);
+        let is_done = self.send(method, &mut SerialLink::new());
+        console::drain();
+        is_done
     }
-    encoder
+
+    #[inline(never)] // what it takes of the stack is not there for a serial line
+    fn send_by_tcp(&self, server: TcpConfig) -> bool {
+        let Self { config, clock, .. } = *self;
+        let card = match cards::open(config, clock) {
+            Ok(card) => card,
+            Err(error) => {
+                console::line(format_args!("rcapture: tcp:{server}: {error}"));
+                return false;
+            }
+        };
+        let mut link = match TcpLink::open(card, &config.network, server, clock::ticks(), clock) {
+            Ok(link) => link,
+            Err(error) => {
+                console::line(format_args!("rcapture: tcp:{server}: {error}"));
+                return false;
+            }
+        };
+        console::line(format_args!("rcapture: connected to {server}"));
+        let is_done = self.send(compress::for_network(config.compress), &mut link);
+        if !link.close() {
+            console::line(format_args!("rcapture: tcp:{server}: the last bytes may not have arrived"));
+        }
+        is_done
+    }
+
+    /// Whether the dump was sent.
+    #[inline(never)] // once
+    fn send(&self, method: Method, mut link: &mut dyn Link) -> bool {
+        let Self { config, crash, session, clock } = *self;
+        let encoder = method.encoder();
+        let codec = encoder.id();
+        console::line(format_args!("rcapture: compressing with {method}"));
+        if codec != method.codec() {
+            console::line(format_args!("rcapture: there is no memory for it: {codec} instead"));
+        }
+        let options = Options { session, encoder, level: config.dump_level, budget: config.budget };
+        match capture::send(crash, &Physical, &mut link, clock, options) {
+            Ok(_) => {
+                let (used, size) = heap::usage();
+                console::drain();
+                console::line(format_args!(
+                    "rcapture: done in {} s; heap {} of {} KiB",
+                    clock.now().as_secs(),
+                    used / 1024,
+                    size / 1024
+                ));
+                true
+            }
+            Err(error) => {
+                console::drain();
+                console::line(format_args!("rcapture: {error}"));
+                false
+            }
+        }
+    }
+
+    /// What was asked for, or suits a line that carries so many bytes per second. VMCOREINFO, some 3 KiB of text, is what the
+    /// processor is tried on.
+    fn serial_method(&self, line: u32) -> Method {
+        compress::choose(self.config.compress, line.into(), || {
+            let lzma = compress::lzma_speed(&self.crash.vmcoreinfo, self.clock);
+            console::line(format_args!(
+                "rcapture: the line carries {} KB/s, the processor compresses {} KB/s with LZMA",
+                line / 1000,
+                lzma / 1000
+            ));
+            lzma
+        })
+    }
 }
 
 /// Differs from one crash to the next: when it was, and how long the processor had been running.

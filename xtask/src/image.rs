@@ -11,7 +11,7 @@ use crate::toolchain::{Toolchain, without_cargo};
 use crate::workspace_root;
 
 /// Largest image in bytes: it is hashed after the crash, before it may run.
-const MAX_FILE_BYTES: usize = 256 * 1024;
+const MAX_FILE_BYTES: usize = 384 * 1024;
 /// Most memory an image may need: what fits in `crashkernel=4M` beside the loader's own needs.
 const MAX_MEMORY_BYTES: u64 = 3000 * 1024;
 

@@ -1,4 +1,7 @@
 //! Devices, polled.
 
+pub(crate) mod cards;
 pub(crate) mod console;
 pub(crate) mod uart;
+mod virtio;
+mod virtio_legacy;

@@ -145,8 +145,8 @@ impl Registers {
     fn at(registers: SerialRegisters) -> Result<Self, UartError> {
         let place = match registers {
             SerialRegisters::Port(port) => Place::Ports(port),
-            SerialRegisters::Mmio(pa) => Place::Bytes(paging::map_device(pa)?),
-            SerialRegisters::Mmio32(pa) => Place::Words(paging::map_device(pa)?),
+            SerialRegisters::Mmio(pa) => Place::Bytes(paging::map_device(pa, 32)?),
+            SerialRegisters::Mmio32(pa) => Place::Words(paging::map_device(pa, 32)?),
         };
         Ok(Self { place, is_initialising: false })
     }

@@ -4,6 +4,8 @@ pub(crate) mod clock;
 pub(crate) mod encryption;
 pub(crate) mod exceptions;
 pub(crate) mod paging;
+pub(crate) mod pci;
+pub(crate) mod ports;
 pub(crate) mod power;
 mod segments;
 

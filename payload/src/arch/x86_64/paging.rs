@@ -51,14 +51,21 @@ struct Tables {
     pool: [Table; POOL_TABLES],
     /// Tables in use; the first one is the root.
     used: usize,
+    /// Pages of the device window in use.
+    device_pages: usize,
     levels: u32,
     /// [`NO_EXECUTE`] where the processor has it.
     no_execute: u64,
 }
 
 // All zero, so that it lies in bss.
-static TABLES: Mutex<Tables> =
-    Mutex::new(Tables { pool: [Table([0; ENTRIES]); POOL_TABLES], used: 0, levels: 0, no_execute: 0 });
+static TABLES: Mutex<Tables> = Mutex::new(Tables {
+    pool: [Table([0; ENTRIES]); POOL_TABLES],
+    used: 0,
+    device_pages: 0,
+    levels: 0,
+    no_execute: 0,
+});
 
 /// A page could not be mapped: the pool is used up, or the address cannot exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -161,16 +168,25 @@ pub(crate) fn unmap_ram(slot: usize) {
     tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
 }
 
-/// Maps the page of device registers around `pa`, uncached; returns where `pa` appears. There is one such page: a later
-/// call takes it away from an earlier one.
+/// Maps `bytes` of device registers from `pa` on, uncached, for good; returns where `pa` appears.
 ///
 /// # Errors
-/// If no processor could have a device at `pa`.
-pub(crate) fn map_device(pa: u64) -> Result<usize, CannotMap> {
+/// If no processor could have a device at `pa`, or there were too many: [`WINDOW_PAGES`].
+pub(crate) fn map_device(pa: u64, bytes: usize) -> Result<usize, CannotMap> {
     let offset = pa % PAGE_BYTES as u64;
+    let from_page = usize::try_from(offset).map_err(|_| CannotMap(pa))?;
+    let pages = from_page.checked_add(bytes).ok_or(CannotMap(pa))?.div_ceil(PAGE_BYTES);
     let mut tables = TABLES.lock();
+    let first = tables.device_pages;
+    if pages > WINDOW_PAGES - first {
+        return Err(CannotMap(pa));
+    }
+    tables.device_pages = first + pages;
     let flags = PRESENT | WRITABLE | UNCACHED | tables.no_execute;
-    tables.map(MMIO_WINDOW, pa - offset, flags)?;
-    tlb::flush(x86_64::VirtAddr::new_truncate(MMIO_WINDOW as u64));
-    usize::try_from(offset).map(|offset| MMIO_WINDOW + offset).map_err(|_| CannotMap(pa))
+    for (page, page_pa) in (first..first + pages).zip((pa - offset..).step_by(PAGE_BYTES)) {
+        let va = MMIO_WINDOW + page * PAGE_BYTES;
+        tables.map(va, page_pa, flags)?;
+        tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
+    }
+    Ok(MMIO_WINDOW + first * PAGE_BYTES + from_page)
 }

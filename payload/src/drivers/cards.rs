@@ -1,0 +1,204 @@
+//! Network cards: which there are, and which one is taken.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use capture::Clock;
+use capture::config::{Card as Wanted, Config, MmioRegion};
+use rcapture_payload::net::Card;
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::pci::bus::{
+    Command, ConfigurationAccess as _, DeviceFunction, HeaderType, PciRoot,
+};
+use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
+
+use super::virtio::{Dma, VirtioNet};
+use super::virtio_legacy::LegacyPci;
+use super::{console, virtio};
+use crate::arch::pci::ConfigPorts;
+
+/// Cards that are looked at.
+const MAX_CARDS: usize = 16;
+
+/// Of a bridge: primary, secondary and subordinate bus (PCI-to-PCI Bridge 1.2, 3.2).
+const BUS_NUMBERS: u8 = 0x18;
+
+/// Time that a card gets to reset.
+const RESET_WITHIN: Duration = Duration::from_secs(1);
+
+/// VIRTIO_NET_F_STATUS (virtio 1.2, 5.1.3), and where the status is, in it the carrier (5.1.4).
+const HAS_STATUS: u64 = 1 << 16;
+const STATUS_OFFSET: usize = 6;
+const LINK_UP: u16 = 1;
+
+/// Why no card is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CardError {
+    #[error("no network card that this image drives (virtio-net)")]
+    None,
+    #[error("there are {0} network cards, and not the one that is wanted")]
+    NotThere(usize),
+    #[error("none of {0} network cards has a carrier")]
+    NoCarrier(usize),
+    #[error("{0}: the card does not work: {1}")]
+    Broken(Place, virtio_drivers::Error),
+}
+
+/// A card, reset.
+struct Found {
+    place: Place,
+    transport: AnyTransport,
+    mac: [u8; 6],
+    has_carrier: bool,
+}
+
+enum AnyTransport {
+    Modern(PciTransport),
+    Legacy(LegacyPci),
+    Mmio(MmioTransport<'static>),
+}
+
+/// Where a card is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Pci(DeviceFunction),
+    Mmio(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(function) => function.fmt(f),
+            Self::Mmio(pa) => write!(f, "{pa:#x}"),
+        }
+    }
+}
+
+/// A hardware address as people write it.
+struct Mac([u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([a, b, c, d, e, g]) = self;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Resets all cards, so that they leave memory alone, and takes over the one that is wanted.
+///
+/// # Errors
+/// If it is not there, or none has a carrier.
+#[inline(never)] // queues are made on the stack, 32 KiB of it: they must not stay there
+pub(crate) fn open(config: &Config, clock: &impl Clock) -> Result<Box<dyn Card>, CardError> {
+    let mut root = PciRoot::new(ConfigPorts);
+    let mut found: Vec<Found> =
+        functions(&mut root).filter_map(|function| Found::reset_pci(&mut root, function, clock)).collect();
+    found.extend(config.virtio_mmio.iter().filter_map(|region| Found::reset_mmio(*region, clock)));
+    for (number, Found { place, mac, has_carrier, .. }) in found.iter().enumerate() {
+        let carrier = if *has_carrier { "" } else { ", no carrier" };
+        console::line(format_args!(
+            "rcapture: eth{number}: virtio-net {} at {place}, reset and quiet{carrier}",
+            Mac(*mac)
+        ));
+    }
+    let count = found.len();
+    let index = match config.network.card {
+        _ if count == 0 => return Err(CardError::None),
+        Wanted::Number(number) => (number < count).then_some(number).ok_or(CardError::NotThere(count)),
+        Wanted::Mac(mac) => found.iter().position(|card| card.mac == mac).ok_or(CardError::NotThere(count)),
+        Wanted::FirstWithCarrier => {
+            found.iter().position(|card| card.has_carrier).ok_or(CardError::NoCarrier(count))
+        }
+    }?;
+    let Found { place, transport, .. } = found.swap_remove(index);
+    match transport {
+        AnyTransport::Modern(transport) => {
+            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+        }
+        AnyTransport::Legacy(transport) => {
+            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+        }
+        AnyTransport::Mmio(transport) => {
+            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+        }
+    }
+    .map_err(|error| CardError::Broken(place, error))
+}
+
+/// virtio network cards on all buses, in the order of their addresses.
+fn functions(root: &mut PciRoot<ConfigPorts>) -> impl Iterator<Item = DeviceFunction> + use<> {
+    let mut cards = Vec::new();
+    // Bus 0, and those that a bridge leads to.
+    let mut buses = BTreeSet::from([0]);
+    for bus in 0..=u8::MAX {
+        if !buses.contains(&bus) {
+            continue;
+        }
+        for (place, info) in root.enumerate_bus(bus) {
+            if info.header_type == HeaderType::PciPciBridge {
+                let [_primary, secondary, ..] = ConfigPorts.read_word(place, BUS_NUMBERS).to_le_bytes();
+                buses.insert(secondary);
+            } else if virtio_device_type(&info) == Some(DeviceType::Network) && cards.len() < MAX_CARDS {
+                cards.push(place);
+            }
+        }
+    }
+    cards.into_iter()
+}
+
+impl Found {
+    fn reset_pci(
+        root: &mut PciRoot<ConfigPorts>,
+        function: DeviceFunction,
+        clock: &impl Clock,
+    ) -> Option<Self> {
+        let (_, command) = root.get_status_command(function);
+        let enabled =
+            Command::IO_SPACE | Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
+        root.set_command(function, command | enabled);
+        let transport = match PciTransport::new::<Dma, _>(root, function) {
+            Ok(modern) => AnyTransport::Modern(modern),
+            Err(_) => AnyTransport::Legacy(LegacyPci::new(root, function)?),
+        };
+        Self::reset(Place::Pci(function), transport, clock)
+    }
+
+    fn reset_mmio(region: MmioRegion, clock: &impl Clock) -> Option<Self> {
+        let transport = virtio::mmio(region)?;
+        if transport.device_type() != DeviceType::Network {
+            return None;
+        }
+        Self::reset(Place::Mmio(region.start_pa), AnyTransport::Mmio(transport), clock)
+    }
+
+    fn reset(place: Place, mut transport: AnyTransport, clock: &impl Clock) -> Option<Self> {
+        let (mac, has_carrier) = match &mut transport {
+            AnyTransport::Modern(transport) => look(transport, clock),
+            AnyTransport::Legacy(transport) => look(transport, clock),
+            AnyTransport::Mmio(transport) => look(transport, clock),
+        }?;
+        Some(Self { place, transport, mac, has_carrier })
+    }
+}
+
+/// Resets a card and reads its address and carrier. `None`: it does not answer.
+fn look(transport: &mut impl Transport, clock: &impl Clock) -> Option<([u8; 6], bool)> {
+    transport.set_status(DeviceStatus::empty());
+    let started = clock.now();
+    while !transport.get_status().is_empty() {
+        if clock.now().saturating_sub(started) >= RESET_WITHIN {
+            return None;
+        }
+    }
+    let mut mac = [0; 6];
+    for (byte, offset) in mac.iter_mut().zip(0..) {
+        *byte = transport.read_config_space(offset).ok()?;
+    }
+    let has_carrier = transport.read_device_features() & HAS_STATUS == 0
+        || transport.read_config_space::<u16>(STATUS_OFFSET).ok()? & LINK_UP != 0;
+    Some((mac, has_carrier))
+}

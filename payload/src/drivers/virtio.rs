@@ -1,0 +1,176 @@
+//! virtio's network cards (virtio 1.2, 5.1), driven by the crate virtio-drivers.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use capture::config::MmioRegion;
+use rcapture_payload::net::{Card, MAX_FRAME_BYTES};
+use virtio_drivers::device::net::VirtIONetRaw;
+use virtio_drivers::transport::Transport;
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::{BufferDirection, Error, Hal, PAGE_SIZE, PhysAddr};
+
+use crate::arch::paging;
+
+/// Descriptors of a queue: what devices have, and what those without VIRTIO_F_VERSION_1 insist on.
+const QUEUE_SIZE: usize = 256;
+
+/// Frames that wait to be sent, or for which there is room when they come.
+const FRAMES: usize = 16;
+
+/// A frame behind the longest of virtio's headers, 12 bytes (5.1.6).
+const BUFFER_BYTES: usize = 12 + MAX_FRAME_BYTES;
+
+/// Memory that the device and we share: the heap, which is mapped one to one and lies in the reservation.
+pub(crate) struct Dma;
+
+impl Dma {
+    fn layout(pages: usize) -> Option<Layout> {
+        Layout::from_size_align(pages.checked_mul(PAGE_SIZE)?, PAGE_SIZE).ok()
+    }
+}
+
+// SAFETY: the heap gives each page to one owner until it is deallocated, aligned and zeroed as the layout says; it is
+// mapped one to one, so that addresses are physical ones.
+unsafe impl Hal for Dma {
+    fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        let memory = Self::layout(pages).and_then(|layout| {
+            // SAFETY: a queue has at least one page.
+            NonNull::new(unsafe { alloc_zeroed(layout) })
+        });
+        // virtio-drivers takes physical address 0 for "there is none".
+        memory.map_or((0, NonNull::dangling()), |memory| (memory.as_ptr().addr() as PhysAddr, memory))
+    }
+
+    unsafe fn dma_dealloc(_pa: PhysAddr, memory: NonNull<u8>, pages: usize) -> i32 {
+        let Some(layout) = Self::layout(pages) else { return -1 };
+        // SAFETY: the caller says that it is what dma_alloc gave for so many pages.
+        unsafe { dealloc(memory.as_ptr(), layout) };
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(pa: PhysAddr, bytes: usize) -> NonNull<u8> {
+        // There is no other answer: an access faults, and that is reported.
+        paging::map_device(pa, bytes)
+            .ok()
+            .and_then(|va| NonNull::new(core::ptr::with_exposed_provenance_mut(va)))
+            .unwrap_or(NonNull::dangling())
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
+        buffer.as_ptr().cast::<u8>().addr() as PhysAddr
+    }
+
+    unsafe fn unshare(_pa: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
+}
+
+/// A device whose registers are in memory, without a bus. `None`: there is none.
+pub(crate) fn mmio(region: MmioRegion) -> Option<MmioTransport<'static>> {
+    let va = paging::map_device(region.start_pa, region.bytes).ok()?;
+    let header = NonNull::new(core::ptr::with_exposed_provenance_mut(va))?;
+    // SAFETY: the registers are mapped for good, aligned as config.rs saw to; a word that is not virtio's magic number is
+    // an error.
+    unsafe { MmioTransport::new(header, region.bytes) }.ok()
+}
+
+/// A buffer of which the device has so many bytes, and its name for it.
+struct Lent {
+    token: u16,
+    bytes: usize,
+    buffer: Box<[u8; BUFFER_BYTES]>,
+}
+
+/// A virtio network card.
+pub(crate) struct VirtioNet<T: Transport> {
+    raw: VirtIONetRaw<Dma, T, QUEUE_SIZE>,
+    receiving: Vec<Lent>,
+    sending: Vec<Lent>,
+    #[expect(clippy::vec_box, reason = "a buffer stays where it is while it is lent")]
+    unused: Vec<Box<[u8; BUFFER_BYTES]>>,
+}
+
+impl<T: Transport> VirtioNet<T> {
+    /// Takes over a device that has been reset.
+    ///
+    /// # Errors
+    /// What virtio-drivers says.
+    pub(crate) fn new(transport: T) -> Result<Self, Error> {
+        let mut raw = VirtIONetRaw::new(transport)?;
+        raw.disable_interrupts();
+        let new_buffer = || Box::new([0; BUFFER_BYTES]);
+        let mut card = Self {
+            raw,
+            receiving: Vec::with_capacity(FRAMES),
+            sending: Vec::with_capacity(FRAMES),
+            unused: (0..FRAMES).map(|_| new_buffer()).collect(),
+        };
+        for _ in 0..FRAMES {
+            card.receive_into(new_buffer())?;
+        }
+        Ok(card)
+    }
+
+    fn receive_into(&mut self, mut buffer: Box<[u8; BUFFER_BYTES]>) -> Result<(), Error> {
+        // SAFETY: nobody looks at the buffer until `receive` has it back; its memory stays where it is.
+        let token = unsafe { self.raw.receive_begin(&mut *buffer) }?;
+        self.receiving.push(Lent { token, bytes: BUFFER_BYTES, buffer });
+        Ok(())
+    }
+
+    /// Takes back what has been sent.
+    fn collect_sent(&mut self) {
+        while let Some(token) = self.raw.poll_transmit() {
+            let Some(at) = self.sending.iter().position(|lent| lent.token == token) else { return };
+            let Lent { bytes, buffer, .. } = self.sending.swap_remove(at);
+            // SAFETY: these are the bytes that got the token.
+            let _ = unsafe { self.raw.transmit_complete(token, buffer.get(..bytes).unwrap_or_default()) };
+            self.unused.push(buffer);
+        }
+    }
+}
+
+impl<T: Transport> Card for VirtioNet<T> {
+    fn mac(&self) -> [u8; 6] {
+        self.raw.mac_address()
+    }
+
+    fn receive(&mut self, frame: &mut [u8; MAX_FRAME_BYTES]) -> Option<usize> {
+        let token = self.raw.poll_receive()?;
+        let at = self.receiving.iter().position(|lent| lent.token == token)?;
+        let Lent { mut buffer, .. } = self.receiving.swap_remove(at);
+        // SAFETY: this is the buffer that got the token.
+        let received = unsafe { self.raw.receive_complete(token, &mut *buffer) };
+        let length = received.ok().and_then(|(header, length)| {
+            let from = buffer.get(header..header.checked_add(length)?)?;
+            frame.get_mut(..length)?.copy_from_slice(from);
+            Some(length)
+        });
+        // One that cannot be given back is one frame less that may come at a time.
+        let _ = self.receive_into(buffer);
+        length
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        self.collect_sent();
+        !self.unused.is_empty()
+    }
+
+    fn transmit(&mut self, frame: &[u8]) {
+        let Some(mut buffer) = self.unused.pop() else { return };
+        let length = self.raw.fill_buffer_header(&mut *buffer).ok().and_then(|header| {
+            let end = header.checked_add(frame.len())?;
+            buffer.get_mut(header..end)?.copy_from_slice(frame);
+            Some(end)
+        });
+        let lent = length.and_then(|bytes| {
+            // SAFETY: nobody looks at the buffer until `collect_sent` has it back; its memory stays where it is.
+            Some((unsafe { self.raw.transmit_begin(buffer.get(..bytes)?) }.ok()?, bytes))
+        });
+        match lent {
+            Some((token, bytes)) => self.sending.push(Lent { token, bytes, buffer }),
+            None => self.unused.push(buffer),
+        }
+    }
+}

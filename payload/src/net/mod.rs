@@ -1,0 +1,9 @@
+//! From Ethernet frames to a link: IP by smoltcp over any [`Card`].
+
+mod card;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+pub use card::{Card, MAX_FRAME_BYTES};
+pub use tcp::{NetError, TcpLink};
