@@ -122,13 +122,19 @@ impl Spec {
     /// Crashes the machine, stops it when the capture kernel reports its start, and looks at its memory.
     #[must_use]
     pub fn crash(&self) -> Crashed {
+        self.crash_at(BANNER, |machine| machine)
+    }
+
+    /// [`crash`](Self::crash), with a change to the machine, and stopped when the capture kernel says `text`.
+    #[must_use]
+    pub fn crash_at(&self, text: &str, change: impl Fn(MachineBuilder) -> MachineBuilder) -> Crashed {
         let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
         let report = directory.path().join(REPORT);
         let (line, mut machine) = self.start_with(|machine| match self.has_every_class {
-            true => machine.report(&report),
-            false => machine,
+            true => change(machine.report(&report)),
+            false => change(machine),
         });
-        machine.wait_for_line_text(BANNER, BOOT).unwrap();
+        machine.wait_for_line_text(text, BOOT).unwrap();
         machine.stop().unwrap();
         let truth = Arc::new(machine.dump_truth(&directory.path().join("truth")).unwrap());
         Crashed { directory, line, machine, truth }
@@ -191,11 +197,9 @@ impl Crashed {
     pub fn start_receiver(&self, arguments: &[&str]) -> Receiver {
         let output = self.path("dumps");
         fs::create_dir_all(&output).unwrap();
-        let errors = self.path("recv.stderr");
         let mut command = rcapture();
         command.arg("recv").arg("--unix").arg(self.line.host_socket()).arg("-o").arg(&output).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
-        Receiver { child: command.spawn().unwrap(), output, errors }
+        Receiver::spawn(command, output, self.path("recv.stderr"))
     }
 
     /// [`start_receiver`](Self::start_receiver), and it hears everything that is sent from now on.
@@ -224,6 +228,13 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// Starts `command`, which makes its dumps in `output`. What it says goes into the file `errors`.
+    #[must_use]
+    pub fn spawn(mut command: Command, output: PathBuf, errors: PathBuf) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
+        Self { child: command.spawn().unwrap(), output, errors }
+    }
+
     /// Waits for its end.
     #[must_use]
     pub fn wait(mut self, deadline: Duration) -> Received {

@@ -65,7 +65,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// The files of those of `names` that are modules of this kernel, in their order. One that is not may be built in.
-    pub(crate) fn module_files(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+    pub fn module_files(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
