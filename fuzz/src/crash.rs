@@ -91,18 +91,46 @@ pub fn printk(data: &[u8]) {
     }
 }
 
-/// Page tables: a byte whose lowest bit tells five levels, an address, memory from 0 on with the top table first.
-pub fn x86_64_walk(data: &[u8]) {
+/// Kernels whose tables [`page_walk`] has at address 0: machine and VMCOREINFO. An input's first byte tells which.
+pub(crate) const WALKED: [(Machine, &str); 8] = [
+    (
+        Machine::X86_64,
+        "SYMBOL(swapper_pg_dir)=ffffffff80000000\nNUMBER(phys_base)=0\nNUMBER(pgtable_l5_enabled)=0\n",
+    ),
+    (
+        Machine::X86_64,
+        "SYMBOL(swapper_pg_dir)=ffffffff80000000\nNUMBER(phys_base)=0\nNUMBER(pgtable_l5_enabled)=1\n",
+    ),
+    (
+        Machine::Aarch64,
+        "PAGESIZE=4096\nSYMBOL(swapper_pg_dir)=0\nNUMBER(kimage_voffset)=0\nNUMBER(VA_BITS)=48\n",
+    ),
+    (
+        Machine::Aarch64,
+        "PAGESIZE=4096\nSYMBOL(swapper_pg_dir)=0\nNUMBER(kimage_voffset)=0\nNUMBER(VA_BITS)=52\n",
+    ),
+    (
+        Machine::Aarch64,
+        "PAGESIZE=16384\nSYMBOL(swapper_pg_dir)=0\nNUMBER(kimage_voffset)=0\nNUMBER(VA_BITS)=47\n",
+    ),
+    (
+        Machine::Aarch64,
+        "PAGESIZE=65536\nSYMBOL(swapper_pg_dir)=0\nNUMBER(kimage_voffset)=0\nNUMBER(VA_BITS)=52\n",
+    ),
+    (Machine::Arm, "SYMBOL(swapper_pg_dir)=c0000000\n"),
+    (Machine::Arm, "SYMBOL(swapper_pg_dir)=c0000000\nCONFIG_ARM_LPAE=y\n"),
+];
+
+/// Page tables: a byte that tells of which kernel ([`WALKED`]), an address, memory from 0 on with the top table first.
+pub fn page_walk(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     let Some((va, bytes)) = rest.split_first_chunk() else { return };
     let va = VirtAddr(u64::from_le_bytes(*va));
-    let text = format!(
-        "SYMBOL(swapper_pg_dir)=ffffffff80000000\nNUMBER(phys_base)=0\nNUMBER(pgtable_l5_enabled)={}\n",
-        kind & 1
-    );
-    let memory = SliceMemory { start: 0, bytes, long_bytes: 8 };
-    let space = KernelSpace::new(memory, Machine::X86_64, &VmcoreInfo::new(text.as_bytes()))
-        .expect("VMCOREINFO tells all");
+    let (machine, text) = WALKED[usize::from(*kind) % WALKED.len()];
+    let long_bytes = machine.long_bytes();
+    let memory = SliceMemory { start: 0, bytes, long_bytes };
+    // On arm, tables that do not map themselves are none.
+    let Ok(space) = KernelSpace::new(memory, machine, &VmcoreInfo::new(text.as_bytes())) else { return };
 
     let mut buf = [0; 5000];
     let is_readable = VirtMemory::read(&space, va, &mut buf).is_ok();

@@ -20,7 +20,7 @@ pub mod seeds;
 mod sender;
 mod slice_memory;
 
-pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, printk, x86_64_walk};
+pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, page_walk, printk};
 pub use dump::{elfcore, flattened, kdump_header};
 pub use host::{block, frame_decoder, journal, kdump_reader, session};
 pub use sender::sender;
@@ -33,7 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("elfcorehdr", elfcorehdr),
     ("notes_vmcoreinfo", notes_vmcoreinfo),
     ("printk", printk),
-    ("x86_64_walk", x86_64_walk),
+    ("page_walk", page_walk),
     ("memmap", memmap),
     ("elfcore", elfcore),
     ("flattened", flattened),

@@ -115,8 +115,11 @@ pub fn seeds() -> Vec<Seed> {
     }
     for levels in [4, 5] {
         for leaf in 1..=3 {
-            add("x86_64_walk", &format!("level_{leaf}_of_{levels}"), page_tables(levels, leaf));
+            add("page_walk", &format!("x86_64_level_{leaf}_of_{levels}"), page_tables(levels, leaf));
         }
+    }
+    for (name, input) in arm_page_tables() {
+        add("page_walk", name, input);
     }
     seeds
 }
@@ -437,7 +440,38 @@ fn page_tables(levels: usize, leaf_level: usize) -> Vec<u8> {
         };
         image.put_long(table * 4096 + index * 8, 8, entry);
     }
-    let mut bytes = vec![u8::from(levels == 5)];
+    walk(usize::from(levels == 5), va, image)
+}
+
+/// A single table at address 0, as the processors of arm and aarch64 have it, that leads to itself on each level but the
+/// lowest, where it maps a page to address 0. With its name, and number in `crash::WALKED`.
+fn arm_page_tables() -> Vec<(&'static str, Vec<u8>)> {
+    // A valid entry, of a table or of a page; accessed.
+    const ENTRY: u64 = 0x403;
+    let long = |kind, va: u64, shifts: &[u32]| {
+        let mut image = Image(vec![0; 0x100]);
+        for shift in shifts {
+            image.put_long((va >> shift & 7) as usize * 8, 8, ENTRY);
+        }
+        walk(kind, va | 0x234, image)
+    };
+    // Each level's index is another one. On arm it is where the kernel's tables are, so that they map themselves.
+    let mut short = Image(vec![0; 0x3004]);
+    short.put_long(0x3000, 4, 0b01);
+    short.put_long(0, 4, 0x45e);
+    vec![
+        ("aarch64_4k_48", long(2, u64::MAX << 48 | 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12, &[39, 30, 21, 12])),
+        ("aarch64_4k_52", long(3, u64::MAX << 52 | 1 << 48 | 2 << 39 | 3 << 30, &[48, 39, 30, 21])),
+        ("aarch64_16k_47", long(4, u64::MAX << 47 | 1 << 36 | 2 << 25 | 3 << 14, &[36, 25, 14])),
+        ("aarch64_64k_52", long(5, u64::MAX << 52 | 1 << 42 | 2 << 29 | 3 << 16, &[42, 29, 16])),
+        ("arm_short", walk(6, 0xc000_0234, short)),
+        ("arm_lpae", long(7, 0xc000_0000, &[30, 21, 12])),
+    ]
+}
+
+/// An input of the target `page_walk`.
+fn walk(kind: usize, va: u64, image: Image) -> Vec<u8> {
+    let mut bytes = vec![kind as u8];
     bytes.extend(va.to_le_bytes());
     bytes.extend(image.0);
     bytes
@@ -447,12 +481,14 @@ fn page_tables(levels: usize, leaf_level: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use memory::printk::KernelLog;
-    use memory::{Classifier, DumpLevel, KernelSpace, MemMap, PageClass, PageCounts, Pfn};
+    use memory::{
+        Classifier, DumpLevel, KernelSpace, MemMap, PageClass, PageCounts, Pfn, PhysAddr, VirtAddr,
+    };
     use vmcore::elfcorehdr::ElfCoreHdr;
     use vmcore::vmcoreinfo::VmcoreInfo;
 
     use super::*;
-    use crate::crash::{ELFCOREHDR_PA, split};
+    use crate::crash::{ELFCOREHDR_PA, WALKED, split};
     use crate::sender::Driver;
     use crate::slice_memory::SliceMemory;
 
@@ -490,6 +526,17 @@ mod tests {
         }
         let ring = ["Linux version 6.12.0", "a text of\ntwo lines, moved", ""];
         assert_eq!(logs, [&ring[..], &ring, &["Linux version 4.19.0", "wrapped"]].concat());
+    }
+
+    #[test]
+    fn page_tables_map_an_address() {
+        for bytes in of("page_walk") {
+            let (machine, text) = WALKED[usize::from(bytes[0])];
+            let memory = SliceMemory { start: 0, bytes: &bytes[9..], long_bytes: 8 };
+            let space = KernelSpace::new(memory, machine, &VmcoreInfo::new(text.as_bytes())).unwrap();
+            let va = VirtAddr(u64::from_le_bytes(bytes[1..9].try_into().unwrap()));
+            assert_eq!(space.mapping(va).unwrap().pa, PhysAddr(0), "{machine:?} {va}");
+        }
     }
 
     #[test]

@@ -3,11 +3,16 @@
 //! # Flow
 //! VMCOREINFO ─▶ [`PageTables`] (root, levels) ─▶ [`PageTables::walk`] one address ─▶ [`Mapping`].
 //!
-//! An architecture is a module with a `PageTables` of its own, which tells its root from VMCOREINFO and walks one
-//! address, and a variant of [`PageTables`]. Tables are hostile: a walk reads one entry for each level and no more, so
-//! entries that form a ring do no harm.
+//! The walk is one for all architectures (`radix`). An architecture is a module that tells its tables from VMCOREINFO, and
+//! what their entries say. Tables are hostile: a walk reads one entry for each level and no more, so entries that form a
+//! ring do no harm.
 
-pub mod x86_64;
+mod aarch64;
+mod arm;
+mod long;
+mod radix;
+mod short;
+pub(crate) mod x86_64;
 
 use vmcore::headers::Machine;
 use vmcore::vmcoreinfo::VmcoreInfo;
@@ -85,35 +90,50 @@ impl WalkError {
 /// Why the page tables are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PageTablesError {
-    /// Not implemented for this architecture.
-    #[error("page tables of {} are not supported", .0.name())]
-    Unsupported(Machine),
     /// VMCOREINFO lacks this.
     #[error("VMCOREINFO has no {0}")]
     MissingFact(&'static str),
     /// VMCOREINFO gives a root that cannot be.
     #[error("page tables cannot be at physical address {0}")]
     BadRoot(PhysAddr),
+    /// Nowhere in memory are tables that map themselves to where they are (arm).
+    #[error("no page tables in memory map their own address {root_va}")]
+    NotFound {
+        /// `SYMBOL(swapper_pg_dir)`.
+        root_va: VirtAddr,
+    },
 }
 
 /// The kernel's own page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PageTables {
+pub struct PageTables(Format);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
     /// 4 or 5 levels of x86_64.
     X86_64(x86_64::PageTables),
+    /// aarch64, and arm with LPAE.
+    Long(long::PageTables),
+    /// arm.
+    Short(short::PageTables),
 }
 
 impl PageTables {
-    /// The page tables that VMCOREINFO tells of.
+    /// The page tables that VMCOREINFO tells of; on arm they are looked for in `memory`.
     ///
     /// # Errors
-    /// [`PageTablesError`] if it does not, or for another architecture.
-    pub fn of_kernel(machine: Machine, info: &VmcoreInfo<'_>) -> Result<Self, PageTablesError> {
-        match machine {
-            Machine::X86_64 => x86_64::PageTables::of_kernel(info).map(Self::X86_64),
-            Machine::Aarch64 | Machine::Arm => Err(PageTablesError::Unsupported(machine)),
-        }
+    /// [`PageTablesError`] if it does not, or they are not there.
+    pub fn of_kernel(
+        memory: &impl PhysMemory,
+        machine: Machine,
+        info: &VmcoreInfo<'_>,
+    ) -> Result<Self, PageTablesError> {
+        Ok(Self(match machine {
+            Machine::X86_64 => Format::X86_64(x86_64::PageTables::of_kernel(info)?),
+            Machine::Aarch64 => Format::Long(aarch64::of_kernel(info)?),
+            Machine::Arm if info.config("ARM_LPAE") => Format::Long(arm::long_of_kernel(memory, info)?),
+            Machine::Arm => Format::Short(arm::short_of_kernel(memory, info)?),
+        }))
     }
 
     /// Looks `va` up.
@@ -124,7 +144,8 @@ impl PageTables {
         self.walk_by(memory, va, |_, _| ())
     }
 
-    /// Looks `va` up, and gives `table` the level and the physical address of each table on the way.
+    /// Looks `va` up, and gives `entry_at` the level and the physical address of each entry on the way: a table can be
+    /// larger than a page.
     ///
     /// # Errors
     /// [`WalkError`] if it is not mapped, or a table cannot be read.
@@ -132,26 +153,46 @@ impl PageTables {
         &self,
         memory: &impl PhysMemory,
         va: VirtAddr,
-        table: impl FnMut(u32, PhysAddr),
+        entry_at: impl FnMut(u32, PhysAddr),
     ) -> Result<Mapping, WalkError> {
-        match self {
-            Self::X86_64(tables) => tables.walk_by(memory, va, table),
+        match &self.0 {
+            Format::X86_64(tables) => radix::walk(tables, memory, va, entry_at),
+            Format::Long(tables) => radix::walk(tables, memory, va, entry_at),
+            Format::Short(tables) => radix::walk(tables, memory, va, entry_at),
         }
     }
 
-    /// The first address of the kernel's own half; it reaches to the end of the address space.
+    /// The first address of the kernel's own; they reach to the end of the address space. On arm it is 0: the kernel's
+    /// tables have nothing of processes.
     #[must_use]
     pub const fn kernel_half(&self) -> VirtAddr {
-        match self {
-            Self::X86_64(tables) => tables.kernel_half(),
+        match &self.0 {
+            Format::X86_64(tables) => tables.kernel_half(),
+            Format::Long(tables) => tables.first,
+            Format::Short(_) => VirtAddr(0),
         }
     }
 
     /// Bytes that one table of the lowest level maps.
     #[must_use]
     pub const fn lowest_table_span(&self) -> u64 {
-        match self {
-            Self::X86_64(_) => x86_64::LOWEST_TABLE_SPAN,
+        match &self.0 {
+            Format::X86_64(_) => x86_64::LOWEST_TABLE_SPAN,
+            Format::Long(tables) => tables.lowest_table_span(),
+            Format::Short(_) => short::LOWEST_TABLE_SPAN,
         }
     }
 }
+
+/// What an address of the linear map is above the physical address, which wraps around; `None` where VMCOREINFO does not
+/// tell, as on x86_64, or there is none of all RAM, as on arm.
+#[must_use]
+pub fn linear_map_offset(machine: Machine, info: &VmcoreInfo<'_>) -> Option<u64> {
+    match machine {
+        Machine::Aarch64 => aarch64::linear_map_offset(info),
+        Machine::X86_64 | Machine::Arm => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

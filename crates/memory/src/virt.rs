@@ -91,9 +91,10 @@ impl<M: PhysMemory> KernelSpace<M> {
     /// The address space of a kernel of `machine` with this VMCOREINFO.
     ///
     /// # Errors
-    /// [`PageTablesError`] if VMCOREINFO does not tell where the page tables are.
+    /// [`PageTablesError`] if VMCOREINFO does not tell where the page tables are, or they are not there.
     pub fn new(memory: M, machine: Machine, info: &VmcoreInfo<'_>) -> Result<Self, PageTablesError> {
-        Ok(Self { memory, machine, tables: PageTables::of_kernel(machine, info)? })
+        let tables = PageTables::of_kernel(&memory, machine, info)?;
+        Ok(Self { memory, machine, tables })
     }
 
     /// How `va` is mapped.

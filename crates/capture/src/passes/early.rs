@@ -24,7 +24,7 @@ const MAX_CODE_PAGES: usize = 64;
 impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     /// [`Pass::CpuStacks`].
     pub(crate) fn cpu_stacks(&mut self) -> Result<(), Interrupt> {
-        let stack_bytes = stack_bytes(self.crash.core.machine);
+        let stack_bytes = stack_bytes(self.crash.core.machine, self.crash.page_shift());
         let mut buffer = Vec::new();
         for (cpu, segment) in (0..).zip(&self.crash.core.notes) {
             let notes = Notes::new(read_notes(segment, self.physical, &mut buffer));
@@ -135,9 +135,10 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     }
 }
 
-/// Bytes of a kernel stack, and what it is aligned to (`THREAD_SIZE`, arch/*/include/asm/).
-pub(super) const fn stack_bytes(machine: Machine) -> u64 {
+/// Bytes of a kernel stack, and what it is aligned to (`THREAD_SIZE`, arch/*/include/asm/): on aarch64 a page at least.
+pub(super) const fn stack_bytes(machine: Machine, page_shift: u32) -> u64 {
     match machine {
+        Machine::Aarch64 if page_shift > 14 => 1 << page_shift,
         Machine::X86_64 | Machine::Aarch64 => 16 << 10,
         Machine::Arm => 8 << 10,
     }

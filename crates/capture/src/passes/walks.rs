@@ -1,7 +1,8 @@
 //! Early passes that walk the kernel's page tables or its slabs: page tables, stacks, tasks.
 
-use memory::paging::WalkError;
+use memory::paging::{WalkError, linear_map_offset};
 use memory::{PageClass, Pfn, PhysAddr, PhysMemory, SlabCaches, VirtAddr};
+use vmcore::headers::Machine;
 use wire::{Cursor, Pass};
 
 use super::early::stack_bytes;
@@ -32,13 +33,13 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         for _ in 0..self.steps(span >> page_shift) {
             let here = Cursor { pass: Pass::PageTables.number(), position: at.0 >> page_shift };
             let mut way = [None; MAX_LEVELS];
-            let step = kernel.tables().walk_by(kernel.physical(), at, |level, table| {
+            let step = kernel.tables().walk_by(kernel.physical(), at, |level, entry| {
                 if let Some(place) = way.get_mut(level as usize - 1) {
-                    *place = Some(table);
+                    *place = Some(entry);
                 }
             });
-            for table in way.into_iter().rev().flatten() {
-                self.early_page(Pass::PageTables, table.pfn(page_shift), here, |_| true)?;
+            for entry in way.into_iter().rev().flatten() {
+                self.early_page(Pass::PageTables, entry.pfn(page_shift), here, |_| true)?;
             }
             let step = step.map_or_else(|error| unmapped(&error), |mapping| Some(mapping.bytes));
             let Some(next) = step.and_then(|bytes| next_address(at, bytes.max(span))) else { break };
@@ -52,7 +53,8 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     pub(crate) fn stacks(&mut self, first: u64) -> Result<(), Interrupt> {
         let Some(kernel) = self.kernel else { return Ok(()) };
         let page_shift = self.crash.page_shift();
-        let stack_pages = usize::try_from(stack_bytes(kernel.machine()) >> page_shift).unwrap_or(1);
+        let stack_bytes = stack_bytes(kernel.machine(), page_shift);
+        let stack_pages = usize::try_from(stack_bytes >> page_shift).unwrap_or(1);
         let direct_map = self.direct_map();
         let mut area = Area::default();
         let mut at = kernel.tables().kernel_half().max(VirtAddr(first << page_shift));
@@ -70,7 +72,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 Some(page) => area.push(page.va, page.pa),
                 None => {
                     let here = Cursor { pass: Pass::Stacks.number(), position: at.0 >> page_shift };
-                    let is_aligned = area.start.0 & (stack_bytes(kernel.machine()) - 1) == 0;
+                    let is_aligned = area.start.0 & (stack_bytes - 1) == 0;
                     if area.pages == stack_pages && is_aligned {
                         for pa in area.frames.into_iter().take(stack_pages) {
                             self.early_page(Pass::Stacks, pa.pfn(page_shift), here, |_| true)?;
@@ -112,14 +114,26 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         (self.crash.ram_pages() / pages).saturating_mul(2).saturating_add(MIN_STEPS)
     }
 
-    /// Where the kernel has all RAM mapped in one piece, as the elfcorehdr tells: no stack of vmalloc's is there.
+    /// Where the kernel has all RAM mapped in one piece: no stack of vmalloc's is there. `None` on arm, which has most of it
+    /// so, but its own image too.
     pub(super) fn direct_map(&self) -> Option<(VirtAddr, VirtAddr)> {
-        let half = self.kernel?.tables().kernel_half();
-        let is_plausible = |start: u64| VirtAddr(start) >= half && start.is_multiple_of(1 << 30);
-        let starts = self.crash.core.loads.iter().map(|load| load.p_vaddr.wrapping_sub(load.p_paddr));
-        let start = starts.filter(|&start| is_plausible(start)).min()?;
-        let bytes = self.crash.map.ranges().last()?.end.0;
-        Some((VirtAddr(start), VirtAddr(start.checked_add(bytes)?)))
+        let kernel = self.kernel?;
+        let half = kernel.tables().kernel_half();
+        let offset = match kernel.machine() {
+            Machine::X86_64 => {
+                // As the elfcorehdr tells.
+                let is_plausible = |start: u64| VirtAddr(start) >= half && start.is_multiple_of(1 << 30);
+                let starts = self.crash.core.loads.iter().map(|load| load.p_vaddr.wrapping_sub(load.p_paddr));
+                starts.filter(|&start| is_plausible(start)).min()?
+            }
+            Machine::Aarch64 => linear_map_offset(kernel.machine(), &self.crash.info())?,
+            Machine::Arm => return None,
+        };
+        let ranges = self.crash.map.ranges();
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return None };
+        let va = |pa: PhysAddr| VirtAddr(offset.wrapping_add(pa.0));
+        let (start, end) = (va(first.start), va(last.end));
+        (half <= start && start < end).then_some((start, end))
     }
 }
 

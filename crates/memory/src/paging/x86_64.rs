@@ -3,8 +3,9 @@
 
 use vmcore::vmcoreinfo::VmcoreInfo;
 
-use super::{Mapping, PageTablesError, WalkError};
-use crate::{PhysAddr, PhysMemory, VirtAddr};
+use super::PageTablesError;
+use super::radix::{Entry, Format, IndexBits, Rights};
+use crate::{PhysAddr, VirtAddr};
 
 /// Where the kernel image is linked; `phys_base` is the physical address of this (`__START_KERNEL_map`).
 pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
@@ -26,7 +27,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Where the page tables are, and their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageTables {
+pub(super) struct PageTables {
     root: PhysAddr,
     levels: u32,
     address_mask: u64,
@@ -35,8 +36,7 @@ pub struct PageTables {
 impl PageTables {
     /// Tables with their top at physical address `root`, of five levels (LA57) or four. `sme_mask` is the bit of an
     /// entry that says "encrypted" and is no part of the address, or 0.
-    #[must_use]
-    pub const fn new(root: PhysAddr, is_five_level: bool, sme_mask: u64) -> Self {
+    pub(super) const fn new(root: PhysAddr, is_five_level: bool, sme_mask: u64) -> Self {
         Self { root, levels: if is_five_level { 5 } else { 4 }, address_mask: ADDRESS & !sme_mask }
     }
 
@@ -44,7 +44,7 @@ impl PageTables {
     ///
     /// # Errors
     /// [`PageTablesError`] if VMCOREINFO does not say where they are.
-    pub fn of_kernel(info: &VmcoreInfo<'_>) -> Result<Self, PageTablesError> {
+    pub(super) fn of_kernel(info: &VmcoreInfo<'_>) -> Result<Self, PageTablesError> {
         let root_va = info
             .symbol("init_top_pgt")
             .or_else(|| info.symbol("swapper_pg_dir"))
@@ -60,78 +60,44 @@ impl PageTables {
         Ok(Self::new(root, is_five_level, info.number_u64("sme_mask").unwrap_or(0)))
     }
 
-    /// Physical address of the top table.
-    #[must_use]
-    pub const fn root(&self) -> PhysAddr {
+    /// The first address of the upper half.
+    pub(super) const fn kernel_half(&self) -> VirtAddr {
+        VirtAddr(u64::MAX << (level_shift(self.levels + 1) - 1))
+    }
+}
+
+impl Format for PageTables {
+    const ENTRY_BYTES: usize = 8;
+
+    fn root(&self) -> PhysAddr {
         self.root
     }
 
-    /// Looks `va` up: one entry for each level.
-    ///
-    /// # Errors
-    /// [`WalkError`] if it is not mapped, or a table cannot be read.
-    pub fn walk(&self, memory: &impl PhysMemory, va: VirtAddr) -> Result<Mapping, WalkError> {
-        self.walk_by(memory, va, |_, _| ())
+    fn levels(&self) -> u32 {
+        self.levels
     }
 
-    /// As [`walk`](Self::walk), giving `table_at` the level and the address of each table on the way.
-    ///
-    /// # Errors
-    /// As [`walk`](Self::walk).
-    pub fn walk_by(
-        &self,
-        memory: &impl PhysMemory,
-        va: VirtAddr,
-        mut table_at: impl FnMut(u32, PhysAddr),
-    ) -> Result<Mapping, WalkError> {
-        if !self.is_canonical(va) {
-            return Err(WalkError::NotCanonical { va });
-        }
-        let mut table = self.root;
-        let mut is_writable = true;
-        let mut is_executable = true;
-        for level in (1..=self.levels).rev() {
-            let shift = level_shift(level);
-            let span = 1 << shift;
-            table_at(level, table);
-            let index = (va.0 >> shift) & ((1 << LEVEL_BITS) - 1);
-            let mut entry = [0; 8];
-            memory
-                .read(PhysAddr(table.0.saturating_add(index * 8)), &mut entry)
-                .map_err(|fault| WalkError::Unreadable { va, level, span, fault })?;
-            let entry = u64::from_le_bytes(entry);
-            if entry & PRESENT == 0 {
-                return Err(WalkError::NotMapped { va, level, span });
-            }
-            is_writable &= entry & WRITABLE != 0;
-            is_executable &= entry & NO_EXECUTE == 0;
-            let address = entry & self.address_mask;
-            if level == 1 || (level <= 3 && entry & PAGE_SIZE != 0) {
-                let within = span - 1;
-                return Ok(Mapping {
-                    va: VirtAddr(va.0 & !within),
-                    pa: PhysAddr(address & !within),
-                    bytes: span,
-                    is_writable,
-                    is_executable,
-                });
-            }
-            table = PhysAddr(address);
-        }
-        // Level 1 has returned.
-        Err(WalkError::NotCanonical { va })
-    }
-
-    /// The first address of the upper half.
-    #[must_use]
-    pub const fn kernel_half(&self) -> VirtAddr {
-        VirtAddr(u64::MAX << (level_shift(self.levels + 1) - 1))
+    fn index_bits(&self, level: u32) -> IndexBits {
+        IndexBits { shift: level_shift(level), count: LEVEL_BITS }
     }
 
     /// Whether the bits above those that are translated all equal the highest of these.
-    const fn is_canonical(&self, va: VirtAddr) -> bool {
+    fn has(&self, va: VirtAddr) -> bool {
         let unused = u64::BITS - level_shift(self.levels + 1);
         (va.0.cast_signed() << unused >> unused).cast_unsigned() == va.0
+    }
+
+    fn decode(&self, level: u32, entry: u64) -> Entry {
+        if entry & PRESENT == 0 {
+            return Entry::Empty;
+        }
+        let rights = Rights { is_writable: entry & WRITABLE != 0, is_executable: entry & NO_EXECUTE == 0 };
+        let pa = PhysAddr(entry & self.address_mask);
+        if level == 1 || (level <= 3 && entry & PAGE_SIZE != 0) {
+            Entry::Leaf { pa, shift: level_shift(level), rights }
+        } else {
+            Entry::Table { pa, rights }
+        }
     }
 }
 

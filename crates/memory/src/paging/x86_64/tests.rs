@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fake::FakeMemory;
+use crate::paging::{Mapping, WalkError, radix};
 use crate::{ReadFault, ReadFaultKind};
 
 const ROOT: u64 = 0x10_0000;
@@ -24,7 +25,7 @@ fn tables(va: u64, levels: u32, leaf_level: u32, leaf: u64) -> FakeMemory {
 }
 
 fn walk(memory: &FakeMemory, levels: u32, va: u64) -> Result<Mapping, WalkError> {
-    PageTables::new(PhysAddr(ROOT), levels == 5, 0).walk(memory, VirtAddr(va))
+    radix::walk(&PageTables::new(PhysAddr(ROOT), levels == 5, 0), memory, VirtAddr(va), |_, _| ())
 }
 
 const VA: u64 = 0xffff_ffff_8123_4567;
@@ -62,7 +63,8 @@ fn flags_are_no_part_of_the_address() {
     let sme = 1 << 47;
     let memory = tables(VA, 4, 1, 0x4020_0000 | sme | RW);
     let tables = PageTables::new(PhysAddr(ROOT), false, sme);
-    assert_eq!(tables.walk(&memory, VirtAddr(VA)).unwrap().pa, PhysAddr(0x4020_0000));
+    let mapping = radix::walk(&tables, &memory, VirtAddr(VA), |_, _| ()).unwrap();
+    assert_eq!(mapping.pa, PhysAddr(0x4020_0000));
 }
 
 #[test]
