@@ -6,6 +6,8 @@
 //!   the capture image with kexec and crashes.
 //! - **Line**: what is between the machine's serial port and the receiver, a process of its own with a rate,
 //!   latency, cuts and seeded noise.
+//! - **Ether**: what is between the machine's network card and QEMU's user network, a process of its own that loses, holds
+//!   back and doubles frames.
 //! - **Truth**: the machine's memory as QEMU sees it, to compare a dump with page for page.
 //! - **Judge**: another program that says what a dump is worth: crash(8) what is in it, makedumpfile which pages a
 //!   dump level keeps.
@@ -40,12 +42,15 @@
 //! # Ok::<(), rcapture_qemu::Error>(())
 //! ```
 
+mod control;
 pub mod crash;
+pub mod ether;
 mod initramfs;
 mod lab;
 pub mod line;
 mod machine;
 mod makedumpfile;
+mod noise;
 mod outcome;
 mod process;
 mod report;
@@ -53,6 +58,7 @@ mod root;
 mod truth;
 
 pub use crash::Crash;
+pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
 pub use lab::{Kernel, Lab, Mirror, Suite, Userland};
 pub use line::{Line, LineOptions};

@@ -19,6 +19,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Ether(commands::ether::Ether),
     Fetch(commands::fetch::Fetch),
     Line(commands::line::Line),
     Run(Box<commands::run::Run>),
@@ -26,6 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Ether(ether) => ether.run(),
         Command::Fetch(fetch) => fetch.run(),
         Command::Line(line) => line.run(),
         Command::Run(run) => run.run(),

@@ -1,5 +1,6 @@
 //! The subcommands.
 
+pub(crate) mod ether;
 pub(crate) mod fetch;
 pub(crate) mod line;
 pub(crate) mod run;

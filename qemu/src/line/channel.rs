@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::noise::{Chance, Events};
 use super::uart::{BITS_PER_BYTE, Receiver};
+use crate::noise::{Chance, Events};
 
 /// A line that nobody sent on for so long is at rest, and does not save up the time for later.
 const REST: Duration = Duration::from_millis(20);

@@ -10,7 +10,6 @@
 
 mod channel;
 mod endpoint;
-mod noise;
 mod options;
 mod process;
 mod simulator;

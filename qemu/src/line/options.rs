@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::channel::Quality;
 use super::endpoint::Endpoint;
+use crate::noise::probability;
 
 /// A paced line buffers what a tty in the kernel does; beyond that a receiver that does not read loses.
 const PACED_BUFFER: usize = 64 << 10;
@@ -114,13 +115,6 @@ impl LineOptions {
 impl CutWindow {
     const fn range(&self) -> Range<Duration> {
         Duration::from_millis(self.from_ms)..Duration::from_millis(self.to_ms)
-    }
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("not a probability between 0 and 1".into()),
     }
 }
 

@@ -1,28 +1,20 @@
 //! The line's process, seen from the one who started it.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::endpoint::Endpoint;
 use super::options::LineOptions;
 use super::simulator::Report;
-use crate::outcome::{Error, IoContext, Result};
-use crate::process::{end, spawn};
+use crate::control::SimulatorProcess;
+use crate::outcome::{IoContext, Result};
 
-/// The line's process answers in milliseconds; more than this is a lost process.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// QEMU writes byte by byte. A socket holds 278 of them, as becomes a line with a rate, but each is a wake-up, and more
 /// than 70 KB/s do not get through it; a pipe is several times faster, and holds 64 KiB.
 const SOCKET_BAUD: u32 = 500_000;
-/// Names the program that simulates the line, should it not be beside the running one.
-const PROGRAM_VARIABLE: &str = "RCAPTURE_QEMU";
 
 /// A running line. Dropping it ends its process.
 ///
@@ -36,10 +28,7 @@ const PROGRAM_VARIABLE: &str = "RCAPTURE_QEMU";
 /// ```
 #[derive(Debug)]
 pub struct Line {
-    child: Child,
-    /// Closed to end the process.
-    control: Option<ChildStdin>,
-    answers: Receiver<String>,
+    simulator: SimulatorProcess,
     target: Endpoint,
     host: Endpoint,
     record: PathBuf,
@@ -68,22 +57,8 @@ impl Line {
         options.target = Some(target.clone());
         options.host = Some(host.clone());
         options.record = Some(record.clone());
-        let mut command = Command::new(program()?);
-        command.arg("line").args(options.arguments()).arg("--control");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = spawn(&mut command)?;
-        let (sender, answers) = channel();
-        if let Some(stdout) = child.stdout.take() {
-            // Ends with the process, whose stdout it reads.
-            thread::spawn(move || {
-                let lines = BufReader::new(stdout).lines();
-                lines.map_while(|line| line.ok()).try_for_each(|line| sender.send(line))
-            });
-        }
-        let control = child.stdin.take();
-        let mut line = Self { child, control, answers, target, host, record, _directory: directory };
-        line.answer(ANSWER_DEADLINE)?; // "ready"
-        Ok(line)
+        let simulator = SimulatorProcess::spawn("line", options.arguments())?;
+        Ok(Self { simulator, target, host, record, _directory: directory })
     }
 
     /// The end a machine's serial port connects to.
@@ -114,7 +89,7 @@ impl Line {
     /// # Errors
     /// If the line's process does not answer.
     pub fn cut(&mut self) -> Result<Report> {
-        self.command("cut")
+        self.simulator.tell("cut")
     }
 
     /// Mends the line after [`cut`](Self::cut).
@@ -122,7 +97,7 @@ impl Line {
     /// # Errors
     /// If the line's process does not answer.
     pub fn mend(&mut self) -> Result<Report> {
-        self.command("mend")
+        self.simulator.tell("mend")
     }
 
     /// What became of the bytes so far.
@@ -130,7 +105,7 @@ impl Line {
     /// # Errors
     /// If the line's process does not answer.
     pub fn report(&mut self) -> Result<Report> {
-        self.command("report")
+        self.simulator.tell("report")
     }
 
     /// Waits for the last bytes to be delivered and ends the line. What stands still for five seconds is
@@ -139,66 +114,8 @@ impl Line {
     /// # Errors
     /// If the bytes are not delivered within `deadline`, or the line's process does not answer.
     pub fn finish(mut self, deadline: Duration) -> Result<Report> {
-        self.command("quit")?;
+        self.simulator.tell::<Report>("quit")?;
         // Its last word is the final report.
-        self.parse_answer(deadline)
+        self.simulator.report(deadline)
     }
-
-    fn command(&mut self, command: &str) -> Result<Report> {
-        if let Some(control) = &mut self.control {
-            writeln!(control, "{command}").on("control", "the line's process")?;
-        }
-        self.parse_answer(ANSWER_DEADLINE)
-    }
-
-    fn parse_answer(&mut self, deadline: Duration) -> Result<Report> {
-        let answer = self.answer(deadline)?;
-        serde_json::from_str(&answer)
-            .map_err(|error| Error::malformed(&self.record, format!("its line answered {answer:?}: {error}")))
-    }
-
-    fn answer(&mut self, deadline: Duration) -> Result<String> {
-        self.answers.recv_timeout(deadline).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Error::Overdue { program: "rcapture-qemu line".into(), deadline },
-            RecvTimeoutError::Disconnected => Error::Program {
-                program: "rcapture-qemu line".into(),
-                status: self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string()),
-                message: "see its messages above".into(),
-            },
-        })
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        // The end of its stdin tells it to leave, removing its sockets.
-        self.control = None;
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(500) {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        end(&mut self.child);
-    }
-}
-
-/// `rcapture-qemu` itself: the running program, or one beside it (tests run from a directory below).
-fn program() -> Result<PathBuf> {
-    if let Some(named) = env::var_os(PROGRAM_VARIABLE) {
-        return Ok(named.into());
-    }
-    let running = env::current_exe().on("find", "the running program")?;
-    if running.file_name().is_some_and(|name| name == "rcapture-qemu") {
-        return Ok(running);
-    }
-    let beside = running.ancestors().skip(1).take(2).map(|directory| directory.join("rcapture-qemu"));
-    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Error::missing(
-            "rcapture-qemu",
-            format!("not beside {}", running.display()),
-            format!("build it (cargo build -p rcapture-qemu), or name it in {PROGRAM_VARIABLE}"),
-        )
-    })
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Channel, Counters};
 use super::endpoint::{Endpoint, Port};
 use super::options::LineOptions;
+use crate::control::{Command, Commands, say, say_report};
 use crate::outcome::{Error, IoContext, Result};
 
 /// Nothing but a descriptor or this ends a wait.
@@ -27,14 +28,6 @@ pub struct Report {
     pub to_host: Counters,
     /// From the host to the target.
     pub to_target: Counters,
-}
-
-/// What the line was told on its control channel.
-enum Command {
-    Cut,
-    Mend,
-    Report,
-    Quit,
 }
 
 struct Simulator {
@@ -115,9 +108,7 @@ impl Simulator {
             self.to_host.set_cut(cut);
             self.to_target.set_cut(cut);
         }
-        say(&serde_json::to_string(&self.report())
-            .map_err(std::io::Error::other)
-            .on("write", "the report")?)
+        say_report(&self.report())
     }
 
     fn pass_to_host(&mut self, now: Duration) -> Result<()> {
@@ -208,39 +199,4 @@ fn pass(
         channel.nobody_listens(now, !to.is_nobody());
     }
     Ok(())
-}
-
-/// Lines read from stdin.
-#[derive(Default)]
-struct Commands {
-    partial: Vec<u8>,
-}
-
-impl Commands {
-    /// The commands that came. The end of stdin is the end of whoever started us.
-    fn read(&mut self) -> Vec<Command> {
-        let mut buffer = [0; 256];
-        match rustix::io::read(std::io::stdin(), &mut buffer) {
-            Ok(0) => return vec![Command::Quit],
-            Ok(count) => self.partial.extend(buffer.iter().take(count)),
-            Err(_) => return Vec::new(),
-        }
-        let mut commands = Vec::new();
-        while let Some(end) = self.partial.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            commands.extend(match line.trim_ascii() {
-                b"cut" => Some(Command::Cut),
-                b"mend" => Some(Command::Mend),
-                b"report" => Some(Command::Report),
-                b"quit" => Some(Command::Quit),
-                _ => None,
-            });
-        }
-        commands
-    }
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).on("write to", "stdout")
 }

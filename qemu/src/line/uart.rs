@@ -3,7 +3,7 @@
 //! A wrong data bit changes a byte. A wrong start or stop bit does more: the receiver loses its place, and
 //! finds it again only with luck or at a pause. That is how noise really looks to a protocol.
 
-use super::noise::Events;
+use crate::noise::Events;
 
 /// Bits on the line per byte: start, eight data bits, stop.
 pub(crate) const BITS_PER_BYTE: u64 = 10;
@@ -114,7 +114,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::noise::Chance;
+    use crate::noise::Chance;
     use proptest::prelude::*;
 
     fn receiver(bit_errors: f64) -> Receiver {

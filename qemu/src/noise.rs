@@ -1,4 +1,4 @@
-//! Where on the line something goes wrong: seeded, and cheap when hardly anything does.
+//! Where something goes wrong on a line or an Ethernet: seeded, and cheap when hardly anything does.
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -79,6 +79,14 @@ impl Events {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         let gap = gap as u64;
         gap
+    }
+}
+
+/// A probability on the command line.
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("not a probability between 0 and 1".into()),
     }
 }
 
