@@ -27,6 +27,10 @@ const SILENT: Duration = Duration::from_secs(10);
 /// Time that the last bytes get to arrive.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Before a server of addresses that does not answer is asked again, at first (CONF_BASE_TIMEOUT in net/ipv4/ipconfig.c).
+/// smoltcp's own 10 s would leave one question in the time there is.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Between two looks at the card; the pipeline asks far more often.
 const POLL_EVERY: Duration = Duration::from_micros(100);
 
@@ -116,7 +120,14 @@ impl<C: Clock> TcpLink<C> {
                 set_address(&mut interface, Some((cidr, address.gateway)));
                 None
             }
-            None => Some(sockets.add(dhcpv4::Socket::new())),
+            None => {
+                let mut retry = dhcpv4::RetryConfig::default();
+                retry.discover_timeout = duration(ASK_AGAIN);
+                retry.initial_request_timeout = duration(ASK_AGAIN);
+                let mut socket = dhcpv4::Socket::new();
+                socket.set_retry_config(retry);
+                Some(sockets.add(socket))
+            }
         };
         let [low, high, ..] = seed.to_le_bytes();
         Self {
