@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memchr::memmem;
-use rcapture_qemu::{Line, LineOptions, Truth};
+use rcapture_qemu::{Line, LineOptions, MachineBuilder, Truth};
 
 use crate::{BANNER, Crashed, Spec};
 
@@ -26,8 +26,14 @@ impl Snapshot {
     /// Crashes a machine, and keeps its state and its memory.
     #[must_use]
     pub fn take(spec: &Spec) -> Self {
+        Self::take_with(spec, |machine| machine)
+    }
+
+    /// [`take`](Self::take), with a change to the machine.
+    #[must_use]
+    pub fn take_with(spec: &Spec, change: impl Fn(MachineBuilder) -> MachineBuilder) -> Self {
         for _ in 0..CRASHES {
-            let mut crashed = spec.crash();
+            let mut crashed = spec.crash_at(BANNER, &change);
             let path = crashed.path("state");
             crashed.machine.snapshot(&path).unwrap();
             // The line takes what the machine has sent before it answers.
@@ -45,9 +51,19 @@ impl Snapshot {
     /// The machine once more, still stopped, at another line.
     #[must_use]
     pub fn restore(&self, line: LineOptions) -> Crashed {
+        self.restore_with(line, |machine| machine)
+    }
+
+    /// [`restore`](Self::restore), with the change to the machine with which it was taken, or one like it.
+    #[must_use]
+    pub fn restore_with(
+        &self,
+        line: LineOptions,
+        change: impl FnOnce(MachineBuilder) -> MachineBuilder,
+    ) -> Crashed {
         let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
         let line = Line::spawn(line).unwrap();
-        let machine = self.spec.machine(&line).restore_from(self.path()).start().unwrap();
+        let machine = change(self.spec.machine(&line)).restore_from(self.path()).start().unwrap();
         Crashed { directory, line, machine, truth: Arc::clone(&self.truth) }
     }
 
