@@ -1,86 +1,44 @@
 //! NT_PRSTATUS: the registers a CPU saved when the kernel crashed (`struct elf_prstatus`, Linux
-//! include/linux/elfcore.h; its registers are `struct user_regs_struct` of the architecture).
-
-use zerocopy::little_endian::{I32, U16, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+//! include/linux/elfcore.h).
+//!
+//! Its members are the same everywhere, but `long` is not: the process is at 32 and the registers (`elf_gregset_t`) are
+//! at 112 with 8 bytes, at 24 and 72 with 4. The registers are words of a `long` each.
 
 use crate::headers::Machine;
 use crate::le;
 
-/// `struct elf_prstatus` of x86_64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-#[expect(missing_docs, reason = "the kernel's own field names, which mean nothing here beyond their place")]
-pub struct PrStatusX86_64 {
-    pub si_signo: I32,
-    pub si_code: I32,
-    pub si_errno: I32,
-    pub pr_cursig: U16,
-    padding0: [u8; 2],
-    pub pr_sigpend: U64,
-    pub pr_sighold: U64,
-    /// Process that ran on this CPU.
-    pub pr_pid: I32,
-    pub pr_ppid: I32,
-    pub pr_pgrp: I32,
-    pub pr_sid: I32,
-    pub pr_utime: [U64; 2],
-    pub pr_stime: [U64; 2],
-    pub pr_cutime: [U64; 2],
-    pub pr_cstime: [U64; 2],
-    /// Registers.
-    pub pr_reg: RegistersX86_64,
-    pub pr_fpvalid: I32,
-    padding1: [u8; 4],
-}
+/// `struct user_regs_struct` (arch/x86/include/asm/user_64.h).
+const X86_64: &[&str] = &[
+    "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di",
+    "orig_ax", "ip", "cs", "flags", "sp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+];
 
-const _: () = assert!(size_of::<PrStatusX86_64>() == 336);
+/// `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h).
+const AARCH64: &[&str] = &[
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15",
+    "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30",
+    "sp", "pc", "pstate",
+];
 
-/// `struct user_regs_struct` of x86_64 (arch/x86/include/asm/user_64.h), the kernel's names.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
-#[repr(C)]
-#[expect(missing_docs, reason = "registers")]
-pub struct RegistersX86_64 {
-    pub r15: U64,
-    pub r14: U64,
-    pub r13: U64,
-    pub r12: U64,
-    pub bp: U64,
-    pub bx: U64,
-    pub r11: U64,
-    pub r10: U64,
-    pub r9: U64,
-    pub r8: U64,
-    pub ax: U64,
-    pub cx: U64,
-    pub dx: U64,
-    pub si: U64,
-    pub di: U64,
-    pub orig_ax: U64,
-    pub ip: U64,
-    pub cs: U64,
-    pub flags: U64,
-    pub sp: U64,
-    pub ss: U64,
-    pub fs_base: U64,
-    pub gs_base: U64,
-    pub ds: U64,
-    pub es: U64,
-    pub fs: U64,
-    pub gs: U64,
-}
+/// `struct pt_regs` (arch/arm/include/uapi/asm/ptrace.h).
+const ARM: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "fp", "ip", "sp", "lr", "pc", "cpsr",
+    "orig_r0",
+];
 
-impl PrStatusX86_64 {
-    /// The descriptor of an NT_PRSTATUS note; `None` if it is cut short.
-    #[must_use]
-    pub fn parse(desc: &[u8]) -> Option<Self> {
-        Self::read_from_prefix(desc).ok().map(|(status, _)| status)
+/// Registers of the machine that has most of them.
+const MAX_REGISTERS: usize = AARCH64.len();
+
+/// The registers of a machine, in the order of the note.
+const fn names(machine: Machine) -> &'static [&'static str] {
+    match machine {
+        Machine::X86_64 => X86_64,
+        Machine::Aarch64 => AARCH64,
+        Machine::Arm => ARM,
     }
 }
 
-/// What every architecture's NT_PRSTATUS tells.
+/// What an NT_PRSTATUS tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrStatus {
     /// Process that ran on the CPU (`pr_pid`).
@@ -89,33 +47,51 @@ pub struct PrStatus {
     pub pc: u64,
     /// Stack pointer.
     pub sp: u64,
+    /// All registers.
+    pub registers: Registers,
+}
+
+/// The registers of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    machine: Machine,
+    words: [u64; MAX_REGISTERS],
 }
 
 impl PrStatus {
     /// Reads the descriptor of an NT_PRSTATUS note of `machine`; `None` if it is cut short.
-    ///
-    /// The registers begin after the four times: at 112 with 64-bit longs, at 72 with 32-bit ones. arm64's are
-    /// `struct user_pt_regs` (x0–x30, sp, pc, pstate), arm's `struct pt_regs` (r0–r15, cpsr, orig_r0).
     #[must_use]
     pub fn parse(machine: Machine, desc: &[u8]) -> Option<Self> {
-        let i32_at = |offset| le::array_at(desc, offset).map(i32::from_le_bytes);
-        match machine {
-            Machine::X86_64 => {
-                let status = PrStatusX86_64::parse(desc)?;
-                let registers = status.pr_reg;
-                Some(Self { pid: status.pr_pid.get(), pc: registers.ip.get(), sp: registers.sp.get() })
-            }
-            Machine::Aarch64 => Some(Self {
-                pid: i32_at(32)?,
-                sp: le::u64_at(desc, 112 + 31 * 8)?,
-                pc: le::u64_at(desc, 112 + 32 * 8)?,
-            }),
-            Machine::Arm => Some(Self {
-                pid: i32_at(24)?,
-                sp: le::u32_at(desc, 72 + 13 * 4)?.into(),
-                pc: le::u32_at(desc, 72 + 15 * 4)?.into(),
-            }),
+        let (pid_at, registers_at, pc) = match machine {
+            Machine::X86_64 => (32, 112, "ip"),
+            Machine::Aarch64 => (32, 112, "pc"),
+            Machine::Arm => (24, 72, "pc"),
+        };
+        let registers = Registers::parse(machine, desc.get(registers_at..)?)?;
+        let pid = le::array_at(desc, pid_at).map(i32::from_le_bytes)?;
+        Some(Self { pid, pc: registers.get(pc)?, sp: registers.get("sp")?, registers })
+    }
+}
+
+impl Registers {
+    fn parse(machine: Machine, bytes: &[u8]) -> Option<Self> {
+        let long_bytes = machine.long_bytes();
+        let mut words = [0; MAX_REGISTERS];
+        for (index, word) in words.iter_mut().take(names(machine).len()).enumerate() {
+            *word = le::long_at(bytes, index * long_bytes, long_bytes)?;
         }
+        Some(Self { machine, words })
+    }
+
+    /// The register that the kernel calls so (`struct pt_regs` and the like): "ip", "x29", "lr".
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.iter().find(|(found, _)| *found == name).map(|(_, word)| word)
+    }
+
+    /// Names and values, in the order of the note.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        names(self.machine).iter().copied().zip(self.words)
     }
 }
 
@@ -133,29 +109,46 @@ mod tests {
     }
 
     #[test]
-    fn registers_of_x86_64_are_where_the_kernel_puts_them() {
-        let status = PrStatusX86_64::parse(&numbered(336)).unwrap();
-        assert_eq!(status.pr_pid.get(), 32);
-        assert_eq!(status.pr_reg.r15.get(), u64_of(112));
-        assert_eq!(status.pr_reg.ip.get(), u64_of(112 + 16 * 8));
-        assert_eq!(status.pr_reg.sp.get(), u64_of(112 + 19 * 8));
-        assert_eq!(status.pr_reg.gs.get(), u64_of(112 + 26 * 8));
-        assert_eq!(status.pr_fpvalid.get(), 328);
+    fn registers_are_where_each_kernel_puts_them() {
+        // The whole descriptor of each: the registers end 8 (4) bytes before it, at pr_fpvalid.
+        for (machine, bytes, registers) in [
+            (Machine::X86_64, 336, &[("r15", 112), ("bp", 144), ("ip", 240), ("sp", 264), ("gs", 320)][..]),
+            (Machine::Aarch64, 392, &[("x0", 112), ("x29", 344), ("sp", 360), ("pc", 368), ("pstate", 376)]),
+            (Machine::Arm, 148, &[("r0", 72), ("fp", 116), ("sp", 124), ("lr", 128), ("orig_r0", 140)]),
+        ] {
+            let status = PrStatus::parse(machine, &numbered(bytes)).unwrap();
+            let is_long = machine.long_bytes() == 8;
+            for &(name, offset) in registers {
+                let word = if is_long { u64_of(offset) } else { offset };
+                assert_eq!(status.registers.get(name), Some(word), "{name}");
+            }
+            let end = bytes - if is_long { 8 } else { 4 };
+            let last = registers.last().copied().unwrap();
+            assert_eq!(status.registers.iter().last().unwrap().0, last.0);
+            assert_eq!(last.1 + machine.long_bytes() as u64, end as u64);
+            assert_eq!(status.registers.get("nothing"), None);
+        }
     }
 
     #[test]
     fn pid_pc_and_sp_are_read_for_every_machine() {
-        let parse = |machine, bytes| PrStatus::parse(machine, &numbered(bytes)).unwrap();
-        assert_eq!(parse(Machine::X86_64, 336), PrStatus { pid: 32, pc: u64_of(240), sp: u64_of(264) });
-        assert_eq!(parse(Machine::Aarch64, 392), PrStatus { pid: 32, pc: u64_of(368), sp: u64_of(360) });
-        assert_eq!(parse(Machine::Arm, 148), PrStatus { pid: 24, pc: 132, sp: 124 });
+        let parse = |machine, bytes| {
+            let PrStatus { pid, pc, sp, .. } = PrStatus::parse(machine, &numbered(bytes)).unwrap();
+            (pid, pc, sp)
+        };
+        assert_eq!(parse(Machine::X86_64, 336), (32, u64_of(240), u64_of(264)));
+        assert_eq!(parse(Machine::Aarch64, 392), (32, u64_of(368), u64_of(360)));
+        assert_eq!(parse(Machine::Arm, 148), (24, 132, 124));
     }
 
     #[test]
     fn a_descriptor_that_is_cut_short_has_no_registers() {
-        for machine in [Machine::X86_64, Machine::Aarch64, Machine::Arm] {
-            assert_eq!(PrStatus::parse(machine, &numbered(120)), None);
+        for (machine, registers_end) in [(Machine::X86_64, 328), (Machine::Aarch64, 384), (Machine::Arm, 144)]
+        {
+            for bytes in [0, 20, 120, registers_end - 4] {
+                assert_eq!(PrStatus::parse(machine, &numbered(bytes)), None, "{machine:?}: {bytes}");
+            }
+            assert!(PrStatus::parse(machine, &numbered(registers_end)).is_some());
         }
-        assert_eq!(PrStatusX86_64::parse(&numbered(332)), None);
     }
 }

@@ -37,7 +37,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 for range in [above, below] {
                     self.early_range(Pass::CpuStacks, cpu, VirtAddr(range.start), VirtAddr(range.end))?;
                 }
-                self.code_of_stack(cpu, VirtAddr(status.sp), stack_bytes - (status.sp - stack.0))?;
+                self.code_of_stack(cpu, &status, stack_bytes - (status.sp - stack.0))?;
             }
         }
         self.out.close_block()
@@ -68,14 +68,17 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         self.out.close_block()
     }
 
-    /// Sends the text that a stack's `bytes` from `sp` on return to: unwinders look at it.
-    fn code_of_stack(&mut self, cpu: u64, sp: VirtAddr, bytes: u64) -> Result<(), Interrupt> {
+    /// Sends the text that a CPU's registers lead to, and its stack's `bytes` from `sp` on: unwinders look at it.
+    fn code_of_stack(&mut self, cpu: u64, status: &PrStatus, bytes: u64) -> Result<(), Interrupt> {
         let (Some(kernel), Some(image)) = (self.kernel, self.image) else { return Ok(()) };
         let here = Cursor { pass: Pass::CpuStacks.number(), position: cpu };
         let mut left = MAX_CODE_PAGES;
-        for offset in (0..bytes).step_by(kernel.long_bytes()) {
-            let address = sp.checked_add(offset).and_then(|at| kernel.read_pointer(at).ok());
-            let place = address.and_then(|address| kernel.mapping(address).ok()?.place_of(address));
+        let registers = status.registers.iter().map(|(_, word)| VirtAddr(word));
+        let on_stack = (0..bytes).step_by(kernel.long_bytes()).filter_map(|offset| {
+            VirtAddr(status.sp).checked_add(offset).and_then(|at| kernel.read_pointer(at).ok())
+        });
+        for address in registers.chain(on_stack) {
+            let place = kernel.mapping(address).ok().and_then(|mapping| mapping.place_of(address));
             let Some((pa, _)) = place else { continue };
             let pfn = pa.pfn(self.crash.page_shift());
             if left > 0 && image.part_of(pfn) == Some(ImagePart::Text) && !self.early.contains(pfn) {
