@@ -4,6 +4,7 @@
 //! the crashed kernel that overlap (its image lies in RAM) share the bytes in the file.
 
 use memory::DumpLevel;
+use memory::paging::linear_map_offset;
 use vmcore::elfcore::{INCOMPLETE, NewElfCore, data_offset};
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, Machine};
@@ -43,12 +44,13 @@ pub(super) fn write(
     let page_bytes = facts.page_bytes() as u64;
     let leaves_zeros = facts.dump_level & DumpLevel::ZERO != 0;
     let min_zero_bytes = if leaves_zeros { MIN_ZERO_PAGES * page_bytes } else { u64::MAX };
-    let max_loads = max_loads(&facts.segments, &stretches, min_zero_bytes);
+    let segments = segments(facts);
+    let max_loads = max_loads(facts.machine, &segments, &stretches, min_zero_bytes);
     // A stretch begins at the same place of a page in the file as in memory.
     let max_data_bytes = stretches.iter().map(|stretch| stretch.end - stretch.start + 2 * page_bytes).sum();
     // 64 bytes for every header are enough in either class.
     let head_bytes = (max_loads as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
-    let class = class(facts, head_bytes.saturating_add(max_data_bytes));
+    let class = class(facts.machine, &segments, head_bytes.saturating_add(max_data_bytes));
     let base = data_offset(class, max_loads, notes.len()).next_multiple_of(page_bytes);
 
     let lost = runs.iter().filter(|run| run.state.is_lost()).map(|run| run.pages).sum();
@@ -68,7 +70,7 @@ pub(super) fn write(
     })?;
     let (placed, end) = placed.finish(sink)?;
 
-    let loads = loads(&facts.segments, &placed);
+    let loads = loads(facts.machine, &segments, &placed);
     let e_flags = if facts.is_complete && lost == 0 { 0 } else { INCOMPLETE };
     let head = NewElfCore { class, machine: facts.machine, e_flags, notes: &notes, loads: &loads }
         .encode()
@@ -79,13 +81,31 @@ pub(super) fn write(
 }
 
 /// ELFCLASS32 where the machine and the file's size have room in it: a 32-bit machine's tools expect it.
-fn class(facts: &Facts, file_bytes: u64) -> Class {
+fn class(machine: Machine, segments: &[LoadSegment], file_bytes: u64) -> Class {
     let fits = |load: &LoadSegment| {
         u32::try_from(load.p_vaddr).is_ok()
             && load.p_paddr.checked_add(load.p_memsz).is_some_and(|end| u32::try_from(end).is_ok())
     };
-    let is_small = facts.segments.iter().all(fits) && u32::try_from(file_bytes).is_ok();
-    if facts.machine == Machine::Arm && is_small { Class::ELF32 } else { Class::ELF64 }
+    let is_small = segments.iter().all(fits) && u32::try_from(file_bytes).is_ok();
+    if machine == Machine::Arm && is_small { Class::ELF32 } else { Class::ELF64 }
+}
+
+/// The crashed kernel's PT_LOADs. On aarch64 kexec may write any p_vaddr (kexec-tools 2.0.25 with Linux 6.1): what is neither
+/// the image's nor the linear map's becomes the latter.
+fn segments(facts: &Facts) -> Vec<LoadSegment> {
+    let info = facts.vmcoreinfo();
+    let linear = linear_map_offset(facts.machine, &info);
+    let image = info.number_u64("kimage_voffset");
+    let corrected = |segment: &LoadSegment| {
+        let offset = Some(segment.p_vaddr.wrapping_sub(segment.p_paddr));
+        match linear {
+            Some(linear) if offset != image => {
+                LoadSegment { p_vaddr: linear.wrapping_add(segment.p_paddr), ..*segment }
+            }
+            _ => *segment,
+        }
+    };
+    facts.segments.iter().map(corrected).collect()
 }
 
 /// The bytes of RAM in the pages that the dump has.
@@ -114,20 +134,27 @@ fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
 }
 
 /// PT_LOADs there can be at most: each stretch may end and begin again at so many zeros.
-fn max_loads(segments: &[LoadSegment], stretches: &[Stretch], min_zero_bytes: u64) -> usize {
+fn max_loads(
+    machine: Machine,
+    segments: &[LoadSegment],
+    stretches: &[Stretch],
+    min_zero_bytes: u64,
+) -> usize {
     let whole = stretches.iter().map(|&Stretch { start, end }| PlacedStretch {
         start,
         end,
         offset: 0,
         file_end: end,
     });
-    let loads = loads(segments, &whole.collect::<Vec<_>>());
+    let loads = loads(machine, segments, &whole.collect::<Vec<_>>());
     let cuts: u64 = loads.iter().map(|load| load.p_memsz / min_zero_bytes).sum();
     loads.len().saturating_add(usize::try_from(cuts).unwrap_or(usize::MAX))
 }
 
 /// The PT_LOADs: each of the crashed kernel's, as far as the dump has its bytes.
-fn loads(segments: &[LoadSegment], stretches: &[PlacedStretch]) -> Vec<LoadSegment> {
+fn loads(machine: Machine, segments: &[LoadSegment], stretches: &[PlacedStretch]) -> Vec<LoadSegment> {
+    // On arm addresses go on behind 4 GiB from 0 on: kexec gives all RAM one, but not all of it is mapped.
+    let last_va = u64::MAX >> (64 - 8 * machine.long_bytes());
     let mut loads = Vec::new();
     for segment in segments {
         let segment_end = segment.p_paddr.saturating_add(segment.p_memsz);
@@ -139,8 +166,8 @@ fn loads(segments: &[LoadSegment], stretches: &[PlacedStretch]) -> Vec<LoadSegme
             }
             // All ones: the kernel has not mapped it.
             let p_vaddr = match segment.p_vaddr {
-                u64::MAX => u64::MAX,
-                start_va => start_va.saturating_add(start - segment.p_paddr),
+                unmapped if unmapped == u64::MAX || unmapped == last_va => unmapped,
+                start_va => start_va.wrapping_add(start - segment.p_paddr) & last_va,
             };
             loads.push(LoadSegment {
                 p_vaddr,
@@ -279,5 +306,58 @@ impl Placed {
     fn finish(mut self, sink: &mut dyn Sink) -> Result<(Vec<PlacedStretch>, u64), Error> {
         self.fill_zeros(sink)?;
         Ok((self.stretches, self.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::map_of;
+    use vmcore::notes::{VMCOREINFO_NAME, push_note};
+
+    fn segment(p_vaddr: u64, p_paddr: u64, bytes: u64) -> LoadSegment {
+        LoadSegment { p_vaddr, p_paddr, p_offset: 0, p_filesz: bytes, p_memsz: bytes }
+    }
+
+    fn piece(start: u64, end: u64) -> PlacedStretch {
+        PlacedStretch { start, end, offset: 0x1000, file_end: end }
+    }
+
+    #[test]
+    fn addresses_of_arm_end_at_4_gib_and_go_on_at_0() {
+        let all = [segment(0xc000_0000, 0x1000_0000, 0x8000_0000), segment(0xffff_ffff, 0x9000_0000, 0x1000)];
+        let loads =
+            loads(Machine::Arm, &all, &[piece(0x4fff_f000, 0x5000_0000), piece(0x5000_0000, 0x9000_1000)]);
+        let found: Vec<_> = loads.iter().map(|load| (load.p_paddr, load.p_vaddr)).collect();
+        assert_eq!(found, [(0x4fff_f000, 0xffff_f000), (0x5000_0000, 0), (0x9000_0000, 0xffff_ffff)]);
+        assert_eq!(class(Machine::Arm, &all, 0x1000_0000), Class::ELF32);
+        assert_eq!(class(Machine::Arm, &[segment(0xc000_0000, 1 << 32, 0x1000)], 0x1000), Class::ELF64);
+        assert_eq!(class(Machine::Arm, &all, 1 << 32), Class::ELF64);
+    }
+
+    #[test]
+    fn addresses_of_aarch64_are_those_of_its_linear_map_and_image() {
+        let mut notes = Vec::new();
+        let info = "SYMBOL(_stext)=ffffd0b012310000\nNUMBER(VA_BITS)=48\nNUMBER(PHYS_OFFSET)=0x40000000\n\
+            NUMBER(TCR_EL1_T1SZ)=0x10\nNUMBER(kimage_voffset)=0xffffd0afd0000000\n";
+        push_note(VMCOREINFO_NAME, 0, info.as_bytes(), &mut notes).unwrap();
+        let given = vec![
+            segment(0xffff_d0b0_1231_0000, 0x4231_0000, 0x1000),
+            segment(0xffff_0000_0000_0000, 0x4000_0000, 0x1000),
+            segment(0x1234_5678, 0x4400_0000, 0x1000),
+        ];
+        let facts = Facts {
+            machine: Machine::Aarch64,
+            page_shift: 12,
+            utsname: [0; wire::UTSNAME_BYTES],
+            crash_time: 0,
+            dump_level: 0,
+            map: map_of(&given),
+            segments: given.clone(),
+            notes,
+            is_complete: true,
+        };
+        let expected = [given[0], given[1], segment(0xffff_0000_0400_0000, 0x4400_0000, 0x1000)];
+        assert_eq!(segments(&facts), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! The kdump-compressed format, version 6.
 
+use vmcore::headers::Machine;
 use vmcore::kdump::{
     Abi, DumpHeader, Layout, PAGE_DESCRIPTOR_BYTES, PageDescriptor, SubHeader, Utsname, VERSION, status,
 };
@@ -10,7 +11,7 @@ use super::compress::{Compression, Compressor};
 use super::sink::{Appender, Sink};
 use super::{Progress, Written};
 use crate::Error;
-use crate::dump::{Dump, PageReader, PageState, Run, each_run, fill, with_own_note};
+use crate::dump::{Dump, Facts, PageReader, PageState, Run, each_run, fill, with_own_note};
 use crate::pipeline;
 
 /// Page frames a file may have: 64 TiB of memory. More is no machine, but a damaged dump.
@@ -59,7 +60,7 @@ pub(super) fn write(
     let notes_offset = layout.notes_offset(abi);
     let (vmcoreinfo_at, vmcoreinfo_bytes) = vmcoreinfo_place(&notes).unwrap_or_default();
     let sub_header = SubHeader {
-        phys_base: facts.vmcoreinfo().number_u64("phys_base").unwrap_or(0),
+        phys_base: phys_base(facts),
         dump_level: facts.dump_level.into(),
         offset_vmcoreinfo: if vmcoreinfo_bytes == 0 { 0 } else { notes_offset + vmcoreinfo_at },
         size_vmcoreinfo: vmcoreinfo_bytes,
@@ -76,6 +77,17 @@ pub(super) fn write(
     sink.write_at(0, &head)?;
     sink.finish(end)?;
     Ok(written)
+}
+
+/// Where the kernel has its first memory, as makedumpfile has it: crash goes by it on arm.
+fn phys_base(facts: &Facts) -> u64 {
+    let info = facts.vmcoreinfo();
+    let told = match facts.machine {
+        Machine::X86_64 => info.number_u64("phys_base"),
+        Machine::Aarch64 => info.number_u64("PHYS_OFFSET"),
+        Machine::Arm => facts.map.ranges().first().map(|range| range.start.0),
+    };
+    told.unwrap_or(0)
 }
 
 /// Where VMCOREINFO's text is in the notes, and its bytes.
