@@ -201,6 +201,9 @@ fn section_size_bits(info: &VmcoreInfo<'_>, machine: Machine) -> Result<u64, Mem
     match (info.number_u64("SECTION_SIZE_BITS"), machine) {
         (Some(bits), _) => Ok(bits),
         (None, Machine::X86_64) => Ok(27), // arch/x86/include/asm/sparsemem.h
-        (None, Machine::Aarch64 | Machine::Arm) => Err(missing),
+        // arch/arm64/include/asm/sparsemem.h, until 5.11.
+        (None, Machine::Aarch64) => Ok(30),
+        // It differs from one SoC to the other.
+        (None, Machine::Arm) => Err(missing),
     }
 }

@@ -1,10 +1,9 @@
 //! The kernel image's own memory, as its page tables show it.
 
-use core::ops::Range;
-
 use vmcore::headers::Machine;
 use vmcore::vmcoreinfo::VmcoreInfo;
 
+use crate::paging::Mapping;
 use crate::paging::x86_64::START_KERNEL_MAP;
 use crate::{KernelSpace, Pfn, PhysMemory, VirtAddr};
 
@@ -21,6 +20,9 @@ const MAX_STEPS: usize = 16 * 1024;
 /// Bytes between parts of the image that are not mapped, at most: what was needed at boot only may be unmapped then. A
 /// longer hole is the end; walking all of it would take as long as the image.
 const MAX_HOLE_BYTES: u64 = 64 << 20;
+
+/// By so much arm maps its image, and all that is mapped with it.
+const ARM_SECTION_BYTES: u64 = 1 << 20;
 
 /// What the kernel image's mapping has at most (`KERNEL_IMAGE_SIZE`, arch/x86/include/asm/page_64_types.h).
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
@@ -74,14 +76,15 @@ impl KernelImage {
     /// Walks the image's mapping from `_stext` on. Where nothing is found, nothing is guarded.
     pub(super) fn find<M: PhysMemory>(info: &VmcoreInfo<'_>, kernel: &KernelSpace<M>) -> Self {
         let mut image = Self::default();
-        let (Some(range), Some(page_shift)) = (mapped_range(info, kernel.machine()), info.page_shift())
-        else {
+        let (Some(place), Some(page_shift)) = (Place::of(info, kernel.machine()), info.page_shift()) else {
             return image;
         };
         let mut used = 0;
-        let mut mapped_end = range.start;
-        for step in kernel.mappings(range.start, range.end).take(MAX_STEPS) {
+        let mut mapped_end = place.start;
+        for step in kernel.mappings(place.start, place.end).take(MAX_STEPS) {
             let mapping = match step {
+                // What vmalloc maps lies behind the image, and is not the image's.
+                Ok(mapping) if !place.has(&mapping) => break,
                 Ok(mapping) => mapping,
                 Err(error) if error.va().0.saturating_sub(mapped_end.0) < MAX_HOLE_BYTES => continue,
                 Err(_) => break,
@@ -130,14 +133,45 @@ impl KernelImage {
     }
 }
 
-/// The virtual addresses at which the image is mapped apart from all other memory.
-fn mapped_range(info: &VmcoreInfo<'_>, machine: Machine) -> Option<Range<VirtAddr>> {
-    let stext = info.symbol("_stext")?;
-    match machine {
-        Machine::X86_64 => {
-            let bytes = info.number_u64("KERNEL_IMAGE_SIZE").unwrap_or(MAX_IMAGE_BYTES).min(MAX_IMAGE_BYTES);
-            Some(VirtAddr(stext)..VirtAddr(START_KERNEL_MAP.checked_add(bytes)?))
-        }
-        Machine::Aarch64 | Machine::Arm => None,
+/// Where the image is mapped.
+struct Place {
+    start: VirtAddr,
+    end: VirtAddr,
+    /// What its virtual addresses are above the physical ones, where other mappings may follow.
+    offset: Option<u64>,
+}
+
+impl Place {
+    fn of(info: &VmcoreInfo<'_>, machine: Machine) -> Option<Self> {
+        let start = VirtAddr(info.symbol("_stext")?);
+        Some(match machine {
+            Machine::X86_64 => {
+                let bytes =
+                    info.number_u64("KERNEL_IMAGE_SIZE").unwrap_or(MAX_IMAGE_BYTES).min(MAX_IMAGE_BYTES);
+                Self { start, end: VirtAddr(START_KERNEL_MAP.checked_add(bytes)?), offset: None }
+            }
+            // Among what vmalloc maps.
+            Machine::Aarch64 => Self {
+                start,
+                end: VirtAddr(start.0.saturating_add(MAX_IMAGE_BYTES)),
+                offset: Some(info.number_u64("kimage_voffset")?),
+            },
+            // All other memory follows in the same mapping: the image reaches as far as the last symbol that is told.
+            Machine::Arm => {
+                let last = last_symbol(info).min(start.0.saturating_add(MAX_IMAGE_BYTES));
+                Self { start, end: VirtAddr(last | (ARM_SECTION_BYTES - 1)), offset: None }
+            }
+        })
     }
+
+    fn has(&self, mapping: &Mapping) -> bool {
+        self.offset.is_none_or(|offset| mapping.va.0.wrapping_sub(mapping.pa.0) == offset)
+    }
+}
+
+/// The highest address of those that VMCOREINFO tells.
+fn last_symbol(info: &VmcoreInfo<'_>) -> u64 {
+    let names = info.entries().filter_map(|(key, _)| key.strip_prefix(b"SYMBOL(")?.strip_suffix(b")"));
+    let addresses = names.filter_map(|name| info.symbol(str::from_utf8(name).ok()?));
+    addresses.max().unwrap_or(0)
 }

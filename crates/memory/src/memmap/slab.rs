@@ -4,11 +4,14 @@
 //! at one of two places, and the cache one to its name somewhere among its first words. A few well-known names are enough
 //! to find the tasks of a machine; where this finds none, slab pages are sent in the order of memory.
 
+use vmcore::le;
+
 use crate::{KernelSpace, PhysMemory, VirtAddr, VirtMemory};
 
-/// Where `slab_cache` is in `struct slab` (Linux mm/slab.h): since 6.2, and before.
-const SLAB_CACHE_OFFSETS: [usize; 2] = [8, 24];
-/// Bytes of `struct kmem_cache` in which `name` is looked for: it is at 96 or 104 on 64 bits (include/linux/slub_def.h).
+/// Where `slab_cache` is in `struct slab` (Linux mm/slab.h), in longs: since 6.2, and before.
+const SLAB_CACHE_LONGS: [usize; 2] = [1, 3];
+/// Bytes of `struct kmem_cache` in which `name` is looked for: it is at 96 or 104 on 64 bits, before that on 32
+/// (include/linux/slub_def.h).
 const CACHE_BYTES: usize = 160;
 /// Bytes of a name that are compared, its NUL included.
 const MAX_NAME_BYTES: usize = 24;
@@ -19,7 +22,7 @@ const REMEMBERED: usize = 256;
 #[derive(Clone, Debug)]
 pub struct SlabCaches {
     names: &'static [&'static [u8]],
-    /// The one of [`SLAB_CACHE_OFFSETS`] at which a wanted cache was found first.
+    /// The one of [`SLAB_CACHE_LONGS`] at which a wanted cache was found first.
     offset: Option<usize>,
     /// Addresses of caches, each at a place that its address tells, and whether it is wanted.
     known: [(u64, bool); REMEMBERED],
@@ -43,7 +46,7 @@ impl SlabCaches {
     pub fn is_wanted<M: PhysMemory>(&mut self, kernel: &KernelSpace<M>, page: &[u8]) -> bool {
         self.last_is_wanted = match self.offset {
             Some(offset) => self.cache_is_wanted(kernel, page, offset),
-            None => SLAB_CACHE_OFFSETS.into_iter().any(|offset| {
+            None => SLAB_CACHE_LONGS.into_iter().map(|longs| longs * kernel.long_bytes()).any(|offset| {
                 let is_wanted = self.cache_is_wanted(kernel, page, offset);
                 if is_wanted {
                     self.offset = Some(offset);
@@ -60,7 +63,7 @@ impl SlabCaches {
         page: &[u8],
         offset: usize,
     ) -> bool {
-        let Some(cache) = pointer_at(page, offset) else { return false };
+        let Some(cache) = pointer_at(kernel, page, offset) else { return false };
         // Caches are objects of a slab themselves: what differs in their addresses is above the low bits.
         let place = usize::try_from(cache >> 6).unwrap_or(0) % REMEMBERED;
         if let Some(&(known, is_wanted)) = self.known.get(place)
@@ -80,7 +83,8 @@ impl SlabCaches {
         if kernel.read(cache, &mut bytes).is_err() {
             return false;
         }
-        (0..CACHE_BYTES).step_by(8).filter_map(|at| pointer_at(&bytes, at)).any(|name| {
+        let words = (0..CACHE_BYTES).step_by(kernel.long_bytes());
+        words.filter_map(|at| pointer_at(kernel, &bytes, at)).any(|name| {
             let mut text = [0; MAX_NAME_BYTES];
             kernel.read(VirtAddr(name), &mut text).is_ok()
                 && self
@@ -91,9 +95,8 @@ impl SlabCaches {
     }
 }
 
-/// A pointer into the kernel's half of a 64-bit address space.
-fn pointer_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    let word = bytes.get(offset..)?.first_chunk::<8>()?;
-    // The upper half of what five levels of page tables translate, which that of four lies in.
-    Some(u64::from_le_bytes(*word)).filter(|pointer| pointer >> 56 == 0xff)
+/// A pointer into the kernel's own addresses.
+fn pointer_at<M: PhysMemory>(kernel: &KernelSpace<M>, bytes: &[u8], offset: usize) -> Option<u64> {
+    let pointer = le::long_at(bytes, offset, kernel.long_bytes())?;
+    (VirtAddr(pointer) >= kernel.tables().kernel_half()).then_some(pointer)
 }
