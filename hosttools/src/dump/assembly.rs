@@ -407,7 +407,7 @@ impl Assembly {
         Ok(Facts {
             machine,
             page_shift,
-            utsname: if header.uts(4).is_empty() { utsname::of(machine, &info) } else { header.utsname },
+            utsname: utsname::of_machine(&header.utsname, machine, &info),
             crash_time: if header.crash_time == 0 {
                 info.crash_time().unwrap_or(0)
             } else {
