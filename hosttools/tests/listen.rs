@@ -240,6 +240,29 @@ fn a_dump_goes_on_when_the_receiver_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_listener_that_is_started_again_knows_which_dumps_are_complete() {
+    for more in [&[][..], &["--keep-journal"]] {
+        let out = tempfile::tempdir().unwrap();
+        let mut listener = Listener::start(out.path(), more);
+        let target = TcpTarget::crash(Memory::new(), 0x1234, listener.address, Network::default());
+        let dump = directory(&listener.next("complete"));
+        target.finish();
+        listener.kill();
+
+        let mut listener = Listener::start(out.path(), more);
+        let mut peer = listener.connect();
+        // Its last replies got lost.
+        peer.write_all(&Memory::new().line()).unwrap();
+        assert_eq!(why(&listener.next("rejected")), "its dump is complete");
+        // Another crash of the same machine in the same second.
+        let target = TcpTarget::crash(Memory::new(), 0x1235, listener.address, Network::default());
+        assert_ne!(directory(&listener.next("complete")), dump);
+        target.finish();
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 2);
+    }
+}
+
+#[test]
 fn a_listener_that_is_stopped_leaves_a_usable_vmcore_of_each_session() {
     let out = tempfile::tempdir().unwrap();
     let mut listener = Listener::start(out.path(), &[]);

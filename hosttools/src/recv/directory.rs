@@ -10,7 +10,11 @@ use wire::{SessionHeader, SessionId};
 
 use crate::Error;
 use crate::dump::{Dump, JournalDump};
-use crate::journal::{Entry, Reader};
+use crate::file::{create_new, sync_directory};
+use crate::journal::{Entry, Reader, Writer};
+
+/// Beside a complete vmcore: a journal without blocks, that says whose it is.
+const FINISHED: &str = "session";
 
 /// Directories of the same machine and second looked at for a free name.
 const MAX_SAME: u32 = 1000;
@@ -41,9 +45,7 @@ pub(super) fn find_unfinished(
     id: SessionId,
     header: &SessionHeader,
 ) -> Result<Option<(PathBuf, File)>, Error> {
-    // Other directories, other users' files: none of ours.
-    let Ok(entries) = std::fs::read_dir(parent) else { return Ok(None) };
-    for directory in entries.flatten().map(|entry| entry.path()) {
+    for directory in directories(parent) {
         let path = directory.join("journal");
         let Some(file) = journal_of(&path, id, header) else { continue };
         match file.try_lock() {
@@ -52,14 +54,43 @@ pub(super) fn find_unfinished(
             Err(TryLockError::Error(error)) => return Err(Error::io("lock journal", path)(error)),
         }
         // A receiver that finished just now has taken it away; one that keeps it has nothing left to do.
-        let is_there = path.exists();
-        let is_finished = directory.join("vmcore").exists()
-            && JournalDump::open(&path).is_ok_and(|dump| dump.facts().is_complete);
-        if is_there && !is_finished {
+        if path.exists() && !has_all(&directory) {
             return Ok(Some((directory, file)));
         }
     }
     Ok(None)
+}
+
+/// Whether this session has left a complete vmcore in a directory of `parent`.
+pub(super) fn is_finished(parent: &Path, id: SessionId, header: &SessionHeader) -> bool {
+    directories(parent).any(|directory| {
+        journal_of(&directory.join(FINISHED), id, header).is_some()
+            || (has_all(&directory) && journal_of(&directory.join("journal"), id, header).is_some())
+    })
+}
+
+/// The vmcore in `directory` is complete: its session is known again, by whichever receiver, if it comes back.
+pub(super) fn set_finished(directory: &Path, id: SessionId, header: &SessionHeader) -> Result<(), Error> {
+    let path = directory.join(FINISHED);
+    let io = Error::io("write", &path);
+    let record = Writer::new(create_new(&path)?).and_then(|mut journal| {
+        journal.session(id, header)?;
+        journal.into_inner().sync_all()
+    });
+    record.map_err(io)?;
+    sync_directory(directory)
+}
+
+/// Directories in `parent`.
+fn directories(parent: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    // Other directories, other users' files: none of ours.
+    std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Whether a vmcore was made of a journal that has all.
+fn has_all(directory: &Path) -> bool {
+    directory.join("vmcore").exists()
+        && JournalDump::open(&directory.join("journal")).is_ok_and(|dump| dump.facts().is_complete)
 }
 
 /// The journal at `path`, if it is one of this session.

@@ -27,7 +27,7 @@ use super::progress::Progress;
 use super::reception::{Reason, Reception};
 use super::served::{Ending, Served};
 use super::wait::TICK;
-use super::{Options, Outcome};
+use super::{Options, Outcome, directory};
 use crate::Error;
 
 /// Connections that may be without a session header at the same time; the oldest makes room for another. A sender says
@@ -39,6 +39,9 @@ const ACCEPT_AT_ONCE: usize = 16;
 
 /// Sessions that are over and are remembered: a sender that did not hear so may come back.
 const MAX_OVER: usize = 256;
+
+/// Why the sender of a dump that is complete need not come again.
+const COMPLETE: &str = "its dump is complete";
 
 /// What a listener allows.
 #[derive(Clone, Debug)]
@@ -233,6 +236,10 @@ impl Listener<'_> {
         {
             return self.reject(peer, why);
         }
+        // Of a listener before this one.
+        if directory::is_finished(&self.options.directory, connection.id, &connection.header) {
+            return self.reject(peer, COMPLETE);
+        }
         if sessions.live.len() >= self.limits.max_sessions {
             return self.reject(peer, "as many sessions as allowed are being received");
         }
@@ -279,7 +286,7 @@ impl Listener<'_> {
                 self.tell_of_dump(&outcome);
                 over = match reason {
                     Reason::TooManyBytes => Some("its limit of bytes was reached"),
-                    _ if outcome.is_complete => Some("its dump is complete"),
+                    _ if outcome.is_complete => Some(COMPLETE),
                     _ => None,
                 };
                 dump = Some(Ok(outcome));
