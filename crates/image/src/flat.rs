@@ -8,18 +8,32 @@ use elf::abi;
 use elf::endian::LittleEndian;
 use elf::file::Class;
 use elf::parse::ParseError;
+use elf::section::SectionHeader;
 
 /// The machine an image is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
     /// EM_X86_64, 64-bit little endian.
     X86_64,
+    /// EM_AARCH64, 64-bit little endian.
+    Aarch64,
+    /// EM_ARM, 32-bit little endian.
+    Arm,
 }
 
 impl Machine {
+    fn class(self) -> Class {
+        match self {
+            Self::X86_64 | Self::Aarch64 => Class::ELF64,
+            Self::Arm => Class::ELF32,
+        }
+    }
+
     fn e_machine(self) -> u16 {
         match self {
             Self::X86_64 => abi::EM_X86_64,
+            Self::Aarch64 => abi::EM_AARCH64,
+            Self::Arm => abi::EM_ARM,
         }
     }
 
@@ -27,6 +41,8 @@ impl Machine {
     fn relative_relocation(self) -> u32 {
         match self {
             Self::X86_64 => abi::R_X86_64_RELATIVE,
+            Self::Aarch64 => abi::R_AARCH64_RELATIVE,
+            Self::Arm => abi::R_ARM_RELATIVE,
         }
     }
 }
@@ -95,7 +111,9 @@ pub enum FlattenError {
 pub fn flatten(file: &[u8], machine: Machine, limit_bytes: u64) -> Result<FlatImage, FlattenError> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
     let header = &elf.ehdr;
-    if header.class != Class::ELF64 || header.e_type != abi::ET_DYN || header.e_machine != machine.e_machine()
+    if header.class != machine.class()
+        || header.e_type != abi::ET_DYN
+        || header.e_machine != machine.e_machine()
     {
         return Err(FlattenError::WrongKind {
             e_type: header.e_type,
@@ -144,19 +162,22 @@ pub fn flatten(file: &[u8], machine: Machine, limit_bytes: u64) -> Result<FlatIm
 
 /// The image's start-up code applies relative relocations only; any other would be left wrong in silence.
 fn check_relocations(elf: &ElfBytes<'_, LittleEndian>, machine: Machine) -> Result<(), FlattenError> {
-    for section in elf.section_headers().into_iter().flatten() {
-        // Without SHF_ALLOC the section is a leftover of the linker (--emit-relocs), not for the running image.
-        let allocated = section.sh_flags & u64::from(abi::SHF_ALLOC) != 0;
-        if section.sh_type != abi::SHT_RELA || !allocated {
-            continue;
-        }
-        for relocation in elf.section_data_as_relas(&section)? {
-            if relocation.r_type != machine.relative_relocation() {
-                return Err(FlattenError::Relocation {
-                    r_type: relocation.r_type,
-                    r_offset: relocation.r_offset,
-                });
-            }
+    let check = |r_type, r_offset| match r_type == machine.relative_relocation() {
+        true => Ok(()),
+        false => Err(FlattenError::Relocation { r_type, r_offset }),
+    };
+    // Without SHF_ALLOC the section is a leftover of the linker (--emit-relocs), not for the running image.
+    let is_allocated = |section: &SectionHeader| section.sh_flags & u64::from(abi::SHF_ALLOC) != 0;
+    for section in elf.section_headers().into_iter().flatten().filter(is_allocated) {
+        match section.sh_type {
+            abi::SHT_RELA => elf
+                .section_data_as_relas(&section)?
+                .try_for_each(|relocation| check(relocation.r_type, relocation.r_offset))?,
+            // arm's: the addend is where the relocation is.
+            abi::SHT_REL => elf
+                .section_data_as_rels(&section)?
+                .try_for_each(|relocation| check(relocation.r_type, relocation.r_offset))?,
+            _ => {}
         }
     }
     Ok(())
@@ -226,6 +247,37 @@ mod tests {
         assert_eq!((flat.memory_bytes, flat.entry), (0x1040, 0x10));
     }
 
+    /// The same of ELF32, of arm, with relocations of a type in a section.
+    fn elf32_of(data: &[u8], p_memsz: u32, r_type: u8, sh_flags: u32) -> Vec<u8> {
+        let mut file = Vec::from(*b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
+        let push = |file: &mut Vec<u8>, words: &[u32]| {
+            words.iter().for_each(|word| file.extend(word.to_le_bytes()));
+        };
+        file.extend([3, 0, 40, 0]); // ET_DYN, EM_ARM
+        let data_at = 52 + 32;
+        let relocations_at = data_at + u32::try_from(data.len()).unwrap();
+        push(&mut file, &[1, 0x10, 52, relocations_at + 8, 0]);
+        file.extend([52, 0, 32, 0, 1, 0, 40, 0, 2, 0, 0, 0]);
+        push(&mut file, &[1, data_at, 0, 0, u32::try_from(data.len()).unwrap(), p_memsz, 7, 4]);
+        file.extend(data);
+        push(&mut file, &[8, r_type.into()]);
+        push(&mut file, &[0; 10]);
+        push(&mut file, &[0, 9, sh_flags, 0, relocations_at, 8, 0, 0, 4, 8]); // SHT_REL
+        file
+    }
+
+    #[test]
+    fn an_image_of_arm_has_words_of_32_bits_and_relocations_without_addends() {
+        let file = elf32_of(&[7; 0x20], 0x1000, 23, 2);
+        let flat = flatten(&file, Machine::Arm, LIMIT).unwrap();
+        assert_eq!((&flat.bytes[..], flat.memory_bytes, flat.entry), (&[7; 0x20][..], 0x1000, 0x10));
+        // R_ARM_ABS32, in a section that is loaded and in one that is not.
+        let absolute = flatten(&elf32_of(&[7; 0x20], 0x1000, 2, 2), Machine::Arm, LIMIT);
+        assert!(matches!(absolute, Err(FlattenError::Relocation { r_type: 2, r_offset: 8 })));
+        assert!(flatten(&elf32_of(&[7; 0x20], 0x1000, 2, 0), Machine::Arm, LIMIT).is_ok());
+        assert!(matches!(flatten(&file, Machine::Aarch64, LIMIT), Err(FlattenError::WrongKind { .. })));
+    }
+
     #[test]
     fn a_foreign_machine_is_refused() {
         let file = elf_of(183, &[(0, &[1; 0x20], 0x20)]);
@@ -233,6 +285,7 @@ mod tests {
             flatten(&file, Machine::X86_64, LIMIT),
             Err(FlattenError::WrongKind { e_machine: 183, .. })
         ));
+        assert!(flatten(&file, Machine::Aarch64, LIMIT).is_ok());
     }
 
     #[test]

@@ -5,15 +5,21 @@
 //!   that is zero at start.
 //! - **memory bytes**: what the running image occupies, from its first byte to the end of bss, stack and heap.
 //! - **bzImage**: the x86 boot protocol's file: a setup header in front of the protected-mode payload.
+//! - **zImage**, **Image**: arm's and arm64's: the image itself, with a header in its first bytes.
 //!
 //! # Flow
-//! linked ELF ─▶ [`flatten`] ─▶ [`FlatImage`] ─▶ [`bzimage::build`] ─▶ what `kexec -p` loads.
+//! linked ELF ─▶ [`flatten`] ─▶ [`FlatImage`] ─▶ [`bzimage::build`], [`zimage::build`] or [`arm64::build`] ─▶ what
+//! `kexec -p` loads.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod arm64;
 pub mod bzimage;
 mod flat;
+mod head;
+pub mod zimage;
 
 pub use flat::{FlatImage, FlattenError, Machine, flatten};
+pub use head::HeaderError;
