@@ -190,9 +190,9 @@ fn serial(text: &str) -> Result<Source, String> {
 
 #[derive(Args)]
 struct WriteArguments {
-    /// Format of the vmcore
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// Format of the vmcore [default: kdump, but of arm elf]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Compression of its pages
     #[arg(long, value_enum, default_value_t)]
     compress: Compression,
@@ -202,9 +202,10 @@ impl WriteArguments {
     fn options(&self) -> write::Options {
         write::Options {
             format: match self.format {
-                Format::Kdump => write::Format::Kdump,
-                Format::Elf => write::Format::Elf,
-                Format::Flattened => write::Format::Flattened,
+                None => write::Format::Auto,
+                Some(Format::Kdump) => write::Format::Kdump,
+                Some(Format::Elf) => write::Format::Elf,
+                Some(Format::Flattened) => write::Format::Flattened,
             },
             compression: match self.compress {
                 Compression::Zlib => write::Compression::Zlib,
@@ -215,10 +216,9 @@ impl WriteArguments {
     }
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Format {
     /// makedumpfile's kdump-compressed format
-    #[default]
     Kdump,
     /// ELF core
     Elf,

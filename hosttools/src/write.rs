@@ -17,6 +17,7 @@ use std::path::Path;
 pub use compress::Compression;
 pub use progress::WriteBar;
 use sink::{FileSink, FlattenedSink, Sink};
+use vmcore::headers::Machine;
 
 use crate::Error;
 use crate::dump::{self, Dump};
@@ -25,8 +26,11 @@ use crate::file::NewFile;
 /// The format of a vmcore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// makedumpfile's kdump-compressed format.
+    /// What most tools read: kdump-compressed, but of arm an ELF core. libkdumpfile, and so drgn, knows no kdump-compressed
+    /// file of 32 bits.
     #[default]
+    Auto,
+    /// makedumpfile's kdump-compressed format.
     Kdump,
     /// An ELF core.
     Elf,
@@ -76,7 +80,7 @@ pub fn to_file(
     let new = NewFile::create(path)?;
     let written = match options.format {
         Format::Flattened => flattened(dump, new.file(), path, options.compression, progress)?,
-        Format::Kdump | Format::Elf => {
+        Format::Auto | Format::Kdump | Format::Elf => {
             let mut sink = FileSink::new(new.file(), path);
             to_sink(dump, &mut sink, options, progress)?
         }
@@ -107,8 +111,13 @@ fn to_sink(
     options: Options,
     progress: &mut Progress<'_>,
 ) -> Result<Written, Error> {
-    match options.format {
-        Format::Elf => elf::write(dump, &dump::runs(dump)?, sink, progress),
-        Format::Kdump | Format::Flattened => kdump::write(dump, sink, options.compression, progress),
+    let is_elf = match options.format {
+        Format::Auto => dump.facts().machine == Machine::Arm,
+        format => format == Format::Elf,
+    };
+    if is_elf {
+        elf::write(dump, &dump::runs(dump)?, sink, progress)
+    } else {
+        kdump::write(dump, sink, options.compression, progress)
     }
 }

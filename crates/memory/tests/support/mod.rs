@@ -8,6 +8,7 @@
     reason = "a test's own machinery, of which each test uses a part"
 )]
 
+pub(crate) mod arm;
 pub(crate) mod generation;
 
 use memory::{Classifier, DumpLevel, KernelSpace, MemMap, MemMapError, PageClass, Pfn};
