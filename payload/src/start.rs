@@ -23,6 +23,9 @@ use crate::{arch, fatal};
 /// For so long all links are tried again if none of them works.
 const TRY_FOR: Duration = Duration::from_secs(10 * 60);
 
+/// And so long it takes until they are.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// Runs on the image's own stack with its exception handlers loaded; page tables are still the loader's.
 pub(crate) fn run(boot_params_pa: u64) -> ! {
     heap::start();
@@ -59,7 +62,7 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
             panic!("asked for by rcapture.selftest=panic");
         }
     }
-    capture(&config, console, &clock);
+    capture(&config, &acpi, console, &clock);
     fatal::finish()
 }
 
@@ -94,7 +97,7 @@ fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
 }
 
 /// Sends the dump over the first link that works; what goes wrong is said on the console.
-fn capture(config: &Config, console: Option<SerialConfig>, clock: &Clock) {
+fn capture(config: &Config, acpi: &acpi::Acpi, console: Option<SerialConfig>, clock: &Clock) {
     let Some(elfcorehdr) = config.elfcorehdr else {
         console::line(format_args!(
             "rcapture: no elfcorehdr= on the command line: load this image with kexec -p, which puts it there"
@@ -108,20 +111,28 @@ fn capture(config: &Config, console: Option<SerialConfig>, clock: &Clock) {
             return;
         }
     };
-    let dump = Dump { config, crash: &crash, session: session_id(&crash), clock };
+    let dump = Dump { config, acpi, crash: &crash, session: session_id(&crash), clock };
     let started = clock.now();
     while !config.links.iter().any(|link| dump.send_over(*link, console)) {
         if clock.now().saturating_sub(started) >= TRY_FOR {
             console::line(format_args!("rcapture: no link worked for {} minutes", TRY_FOR.as_secs() / 60));
             return;
         }
-        console::line(format_args!("rcapture: no link works: trying again"));
+        console::line(format_args!(
+            "rcapture: no link works: trying again in {} s",
+            TRY_AGAIN_AFTER.as_secs()
+        ));
+        let since = clock.now();
+        while clock.now().saturating_sub(since) < TRY_AGAIN_AFTER {
+            core::hint::spin_loop();
+        }
     }
 }
 
 /// What is the same on every link. The session is: a receiver goes on with what it has.
 struct Dump<'a> {
     config: &'a Config,
+    acpi: &'a acpi::Acpi,
     crash: &'a Crash,
     session: SessionId,
     clock: &'a Clock,
@@ -150,8 +161,8 @@ impl Dump<'_> {
 
     #[inline(never)] // what it takes of the stack is not there for a serial line
     fn send_by_tcp(&self, server: TcpConfig) -> bool {
-        let Self { config, clock, .. } = *self;
-        let card = match cards::open(config, clock) {
+        let Self { config, acpi, clock, .. } = *self;
+        let card = match cards::open(config, &acpi.ecam, clock) {
             Ok(card) => card,
             Err(error) => {
                 console::line(format_args!("rcapture: tcp:{server}: {error}"));
@@ -176,7 +187,7 @@ impl Dump<'_> {
     /// Whether the dump was sent.
     #[inline(never)] // once
     fn send(&self, method: Method, mut link: &mut dyn Link) -> bool {
-        let Self { config, crash, session, clock } = *self;
+        let Self { config, crash, session, clock, .. } = *self;
         let encoder = method.encoder();
         let codec = encoder.id();
         console::line(format_args!("rcapture: compressing with {method}"));

@@ -1,5 +1,5 @@
-//! The little of ACPI that needs no interpreter: the FADT's ports, and the sleep type of \_S5 where it stands as a
-//! plain package in the DSDT (ACPI 6.5, 5.2 and 7.4.2).
+//! The little of ACPI that needs no interpreter: the FADT's ports, the sleep type of \_S5 where it stands as a plain
+//! package in the DSDT (ACPI 6.5, 5.2 and 7.4.2), and the MCFG.
 //!
 //! Everything here is a help, not a need: what cannot be found is `None`.
 
@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use memory::{PhysAddr, PhysMemory};
 
+use super::mcfg::{self, Ecam};
 use super::{at, read_array, read_u32, read_u64};
 
 /// Tables looked at in the XSDT.
@@ -20,7 +21,7 @@ const S5_BYTES: u32 = 16;
 const TABLE_HEADER_BYTES: u64 = 36;
 
 /// What the tables say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acpi {
     /// PM_TMR_BLK: I/O port of the 3.579545 MHz timer.
     pub pm_timer: Option<u16>,
@@ -30,6 +31,8 @@ pub struct Acpi {
     pub pm1b_control: Option<u16>,
     /// SLP_TYPa and SLP_TYPb of \_S5, soft off.
     pub s5: Option<[u8; 2]>,
+    /// PCI configuration space in memory.
+    pub ecam: Vec<Ecam>,
 }
 
 /// Where the root pointer may lie on a PC without EFI: the BIOS area (5.2.5.1).
@@ -40,10 +43,11 @@ const RSDP_SIGNATURE: [u8; 8] = *b"RSD PTR ";
 /// Reads the tables that `rsdp`, the root pointer, leads to; without one it is looked for where a BIOS puts it.
 #[must_use]
 pub fn read(memory: &impl PhysMemory, rsdp: Option<PhysAddr>) -> Acpi {
-    rsdp.or_else(|| find_rsdp(memory))
-        .and_then(|rsdp| find_fadt(memory, rsdp))
-        .and_then(|fadt| read_fadt(memory, fadt))
-        .unwrap_or_default()
+    let Some(rsdp) = rsdp.or_else(|| find_rsdp(memory)) else { return Acpi::default() };
+    let table = |signature| find_table(memory, rsdp, signature);
+    let acpi = table(*b"FACP").and_then(|fadt| read_fadt(memory, fadt)).unwrap_or_default();
+    let ecam = table(*b"MCFG").map(|mcfg| mcfg::read(memory, mcfg)).unwrap_or_default();
+    Acpi { ecam, ..acpi }
 }
 
 fn find_rsdp(memory: &impl PhysMemory) -> Option<PhysAddr> {
@@ -53,7 +57,7 @@ fn find_rsdp(memory: &impl PhysMemory) -> Option<PhysAddr> {
         .find(|pa| read_array(memory, *pa).is_ok_and(|signature| signature == RSDP_SIGNATURE))
 }
 
-fn find_fadt(memory: &impl PhysMemory, rsdp: PhysAddr) -> Option<PhysAddr> {
+fn find_table(memory: &impl PhysMemory, rsdp: PhysAddr, signature: [u8; 4]) -> Option<PhysAddr> {
     if read_array(memory, rsdp).ok()? != RSDP_SIGNATURE {
         return None;
     }
@@ -72,8 +76,7 @@ fn find_fadt(memory: &impl PhysMemory, rsdp: PhysAddr) -> Option<PhysAddr> {
             4 => read_u32(memory, entry).ok()?.into(),
             _ => read_u64(memory, entry).ok()?,
         };
-        let signature: [u8; 4] = read_array(memory, PhysAddr(pa)).ok()?;
-        (signature == *b"FACP").then_some(PhysAddr(pa))
+        (read_array(memory, PhysAddr(pa)).ok()? == signature).then_some(PhysAddr(pa))
     })
 }
 
@@ -93,6 +96,7 @@ fn read_fadt(memory: &impl PhysMemory, fadt: PhysAddr) -> Option<Acpi> {
         pm1a_control: port(64),
         pm1b_control: port(68),
         s5: find_s5(memory, dsdt),
+        ecam: Vec::new(),
     })
 }
 
@@ -175,11 +179,24 @@ mod tests {
 
     #[test]
     fn ports_and_sleep_type_are_found_from_the_bios_area() {
-        let acpi = read(&machine(100, S5), None);
-        assert_eq!(
-            acpi,
-            Acpi { pm_timer: Some(0x608), pm1a_control: Some(0x604), pm1b_control: None, s5: Some([5, 0]) }
-        );
+        let found =
+            Acpi { pm_timer: Some(0x608), pm1a_control: Some(0x604), s5: Some([5, 0]), ..Acpi::default() };
+        assert_eq!(read(&machine(100, S5), None), found);
+    }
+
+    #[test]
+    fn configuration_space_is_found_beside_them_or_without_them() {
+        let mut memory = machine(100, S5);
+        let mut mcfg = table(b"MCFG", 60);
+        mcfg[44..52].copy_from_slice(&0xb000_0000_u64.to_le_bytes());
+        mcfg[55] = 0xff;
+        // In the place of an entry that leads nowhere.
+        memory.0.push((0xdead_0000, mcfg));
+        let acpi = read(&memory, None);
+        assert_eq!(acpi.ecam[0].function_pa(0, 1, 0), Some(PhysAddr(0xb000_8000)));
+        assert_eq!(acpi.pm_timer, Some(0x608));
+        memory.0.retain(|(start, _)| *start != FADT);
+        assert_eq!(read(&memory, None), Acpi { ecam: acpi.ecam, ..Acpi::default() });
     }
 
     #[test]

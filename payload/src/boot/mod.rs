@@ -2,8 +2,11 @@
 
 pub mod acpi;
 pub mod boot_params;
+mod mcfg;
 
 use memory::{PhysAddr, PhysMemory, ReadFault};
+
+pub use mcfg::Ecam;
 
 fn read_array<const N: usize>(memory: &impl PhysMemory, pa: PhysAddr) -> Result<[u8; N], ReadFault> {
     let mut bytes = [0; N];

@@ -7,8 +7,9 @@ use core::fmt;
 use core::time::Duration;
 
 use capture::Clock;
-use capture::config::{Card as Wanted, Config, MmioRegion};
-use rcapture_payload::net::Card;
+use capture::config::{Config, MmioRegion};
+use rcapture_payload::boot::Ecam;
+use rcapture_payload::net::{Card, NoCard, Seen, choose};
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::bus::{
     Command, ConfigurationAccess as _, DeviceFunction, HeaderType, PciRoot,
@@ -19,13 +20,16 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 use super::virtio::{Dma, VirtioNet};
 use super::virtio_legacy::LegacyPci;
 use super::{console, virtio};
-use crate::arch::pci::ConfigPorts;
+use crate::arch::pci::ConfigSpace;
 
 /// Cards that are looked at.
 const MAX_CARDS: usize = 16;
 
 /// Of a bridge: primary, secondary and subordinate bus (PCI-to-PCI Bridge 1.2, 3.2).
 const BUS_NUMBERS: u8 = 0x18;
+
+/// VIRTIO_F_ACCESS_PLATFORM (virtio 1.2, 6): an IOMMU may stand between the device and memory.
+const ACCESS_PLATFORM: u64 = 1 << 33;
 
 /// Time that a card gets to reset.
 const RESET_WITHIN: Duration = Duration::from_secs(1);
@@ -38,12 +42,8 @@ const LINK_UP: u16 = 1;
 /// Why no card is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CardError {
-    #[error("no network card that this image drives (virtio-net)")]
-    None,
-    #[error("there are {0} network cards, and not the one that is wanted")]
-    NotThere(usize),
-    #[error("none of {0} network cards has a carrier")]
-    NoCarrier(usize),
+    #[error(transparent)]
+    None(#[from] NoCard),
     #[error("{0}: the card does not work: {1}")]
     Broken(Place, virtio_drivers::Error),
 }
@@ -52,8 +52,7 @@ pub(crate) enum CardError {
 struct Found {
     place: Place,
     transport: AnyTransport,
-    mac: [u8; 6],
-    has_carrier: bool,
+    seen: Seen,
 }
 
 enum AnyTransport {
@@ -78,43 +77,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// A hardware address as people write it.
-struct Mac([u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self([a, b, c, d, e, g]) = self;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
 /// Resets all cards, so that they leave memory alone, and takes over the one that is wanted.
 ///
 /// # Errors
 /// If it is not there, or none has a carrier.
 #[inline(never)] // queues are made on the stack, 32 KiB of it: they must not stay there
-pub(crate) fn open(config: &Config, clock: &impl Clock) -> Result<Box<dyn Card>, CardError> {
-    let mut root = PciRoot::new(ConfigPorts);
-    let mut found: Vec<Found> =
-        functions(&mut root).filter_map(|function| Found::reset_pci(&mut root, function, clock)).collect();
-    found.extend(config.virtio_mmio.iter().filter_map(|region| Found::reset_mmio(*region, clock)));
-    for (number, Found { place, mac, has_carrier, .. }) in found.iter().enumerate() {
-        let carrier = if *has_carrier { "" } else { ", no carrier" };
-        console::line(format_args!(
-            "rcapture: eth{number}: virtio-net {} at {place}, reset and quiet{carrier}",
-            Mac(*mac)
-        ));
+pub(crate) fn open(config: &Config, ecam: &[Ecam], clock: &impl Clock) -> Result<Box<dyn Card>, CardError> {
+    let space = ConfigSpace::new(ecam);
+    console::line(format_args!("rcapture: PCI through {space}"));
+    let mut found: Vec<Found> = functions(space)
+        .into_iter()
+        .filter_map(|function| Found::reset_pci(space, function, clock))
+        .chain(config.virtio_mmio.iter().filter_map(|region| Found::reset_mmio(*region, clock)))
+        .collect();
+    for (number, Found { place, seen, .. }) in found.iter().enumerate() {
+        console::line(format_args!("rcapture: eth{number}: virtio-net at {place}: {seen}; reset and quiet"));
     }
-    let count = found.len();
-    let index = match config.network.card {
-        _ if count == 0 => return Err(CardError::None),
-        Wanted::Number(number) => (number < count).then_some(number).ok_or(CardError::NotThere(count)),
-        Wanted::Mac(mac) => found.iter().position(|card| card.mac == mac).ok_or(CardError::NotThere(count)),
-        Wanted::FirstWithCarrier => {
-            found.iter().position(|card| card.has_carrier).ok_or(CardError::NoCarrier(count))
-        }
-    }?;
-    let Found { place, transport, .. } = found.swap_remove(index);
+    let seen: Vec<Seen> = found.iter().map(|card| card.seen).collect();
+    let Found { place, transport, .. } = found.swap_remove(choose(&seen, config.network.card)?);
     match transport {
         AnyTransport::Modern(transport) => {
             VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
@@ -130,7 +110,8 @@ pub(crate) fn open(config: &Config, clock: &impl Clock) -> Result<Box<dyn Card>,
 }
 
 /// virtio network cards on all buses, in the order of their addresses.
-fn functions(root: &mut PciRoot<ConfigPorts>) -> impl Iterator<Item = DeviceFunction> + use<> {
+fn functions(space: ConfigSpace<'_>) -> Vec<DeviceFunction> {
+    let root = PciRoot::new(space);
     let mut cards = Vec::new();
     // Bus 0, and those that a bridge leads to.
     let mut buses = BTreeSet::from([0]);
@@ -140,29 +121,26 @@ fn functions(root: &mut PciRoot<ConfigPorts>) -> impl Iterator<Item = DeviceFunc
         }
         for (place, info) in root.enumerate_bus(bus) {
             if info.header_type == HeaderType::PciPciBridge {
-                let [_primary, secondary, ..] = ConfigPorts.read_word(place, BUS_NUMBERS).to_le_bytes();
+                let [_primary, secondary, ..] = space.read_word(place, BUS_NUMBERS).to_le_bytes();
                 buses.insert(secondary);
             } else if virtio_device_type(&info) == Some(DeviceType::Network) && cards.len() < MAX_CARDS {
                 cards.push(place);
             }
         }
     }
-    cards.into_iter()
+    cards
 }
 
 impl Found {
-    fn reset_pci(
-        root: &mut PciRoot<ConfigPorts>,
-        function: DeviceFunction,
-        clock: &impl Clock,
-    ) -> Option<Self> {
+    fn reset_pci(space: ConfigSpace<'_>, function: DeviceFunction, clock: &impl Clock) -> Option<Self> {
+        let mut root = PciRoot::new(space);
         let (_, command) = root.get_status_command(function);
         let enabled =
             Command::IO_SPACE | Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
         root.set_command(function, command | enabled);
-        let transport = match PciTransport::new::<Dma, _>(root, function) {
+        let transport = match PciTransport::new::<Dma, _>(&mut root, function) {
             Ok(modern) => AnyTransport::Modern(modern),
-            Err(_) => AnyTransport::Legacy(LegacyPci::new(root, function)?),
+            Err(_) => AnyTransport::Legacy(LegacyPci::new(space, function)?),
         };
         Self::reset(Place::Pci(function), transport, clock)
     }
@@ -176,17 +154,17 @@ impl Found {
     }
 
     fn reset(place: Place, mut transport: AnyTransport, clock: &impl Clock) -> Option<Self> {
-        let (mac, has_carrier) = match &mut transport {
+        let seen = match &mut transport {
             AnyTransport::Modern(transport) => look(transport, clock),
             AnyTransport::Legacy(transport) => look(transport, clock),
             AnyTransport::Mmio(transport) => look(transport, clock),
         }?;
-        Some(Self { place, transport, mac, has_carrier })
+        Some(Self { place, transport, seen })
     }
 }
 
-/// Resets a card and reads its address and carrier. `None`: it does not answer.
-fn look(transport: &mut impl Transport, clock: &impl Clock) -> Option<([u8; 6], bool)> {
+/// Resets a card and looks at it. `None`: it does not answer.
+fn look(transport: &mut impl Transport, clock: &impl Clock) -> Option<Seen> {
     transport.set_status(DeviceStatus::empty());
     let started = clock.now();
     while !transport.get_status().is_empty() {
@@ -198,7 +176,8 @@ fn look(transport: &mut impl Transport, clock: &impl Clock) -> Option<([u8; 6], 
     for (byte, offset) in mac.iter_mut().zip(0..) {
         *byte = transport.read_config_space(offset).ok()?;
     }
-    let has_carrier = transport.read_device_features() & HAS_STATUS == 0
-        || transport.read_config_space::<u16>(STATUS_OFFSET).ok()? & LINK_UP != 0;
-    Some((mac, has_carrier))
+    let features = transport.read_device_features();
+    let has_carrier =
+        features & HAS_STATUS == 0 || transport.read_config_space::<u16>(STATUS_OFFSET).ok()? & LINK_UP != 0;
+    Some(Seen { mac, has_carrier, is_behind_iommu: features & ACCESS_PLATFORM != 0 })
 }

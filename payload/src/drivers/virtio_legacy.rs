@@ -5,7 +5,7 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Trans
 use virtio_drivers::{Error, PAGE_SIZE, PhysAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::arch::pci::ConfigPorts;
+use crate::arch::pci::ConfigSpace;
 use crate::arch::ports::{read_u8, read_u16, read_u32, write_u8, write_u16, write_u32};
 
 const DEVICE_FEATURES: u16 = 0;
@@ -30,13 +30,13 @@ pub(crate) struct LegacyPci {
 
 impl LegacyPci {
     /// `None`: it has no ports.
-    pub(crate) fn new(root: &mut PciRoot<ConfigPorts>, function: DeviceFunction) -> Option<Self> {
+    pub(crate) fn new(mut config_space: ConfigSpace<'_>, function: DeviceFunction) -> Option<Self> {
+        let mut root = PciRoot::new(config_space);
         let Some(BarInfo::IO { address, .. }) = root.bar_info(function, 0).ok()? else { return None };
         // With MSI-X its own registers would be four bytes further on.
         if let Some(msi_x) = root.capabilities(function).find(|capability| capability.id == MSI_X) {
-            let mut ports = ConfigPorts;
-            let control = ports.read_word(function, msi_x.offset);
-            ports.write_word(function, msi_x.offset, control & !MSI_X_ENABLE);
+            let control = config_space.read_word(function, msi_x.offset);
+            config_space.write_word(function, msi_x.offset, control & !MSI_X_ENABLE);
         }
         let base = u16::try_from(address).ok()?;
         base.checked_add(256)?;

@@ -24,10 +24,10 @@ impl PhysMemory for LoaderMapping {
 pub(crate) struct Physical;
 
 /// Which page each slot of the window shows: page `n` goes to slot `n % WINDOW_PAGES`, and stays until another wants
-/// it.
-struct Slots([Option<u64>; WINDOW_PAGES]);
+/// it. One more than its address, so that no page is a zero, half as large as an `Option`.
+struct Slots([u64; WINDOW_PAGES]);
 
-static SLOTS: Mutex<Slots> = Mutex::new(Slots([None; WINDOW_PAGES]));
+static SLOTS: Mutex<Slots> = Mutex::new(Slots([0; WINDOW_PAGES]));
 
 impl Slots {
     fn read_in_page(&mut self, pa: u64, buf: &mut [u8]) -> Result<(), ReadFault> {
@@ -38,15 +38,15 @@ impl Slots {
             .map_err(|_| fault(ReadFaultKind::NotRam, 0))?;
         let slot = self.0.get_mut(index).ok_or(fault(ReadFaultKind::NotRam, 0))?;
         let mut page_va = paging::RAM_WINDOW + index * PAGE_BYTES;
-        if *slot != Some(page_pa) {
+        if *slot != page_pa + 1 {
             page_va = paging::map_ram(index, page_pa).map_err(|_| fault(ReadFaultKind::Access, 0))?;
-            *slot = Some(page_pa);
+            *slot = page_pa + 1;
         }
         let within = usize::try_from(offset).map_err(|_| fault(ReadFaultKind::NotRam, 0))?;
         copy_from(page_va + within, buf).map_err(|(kind, copied)| {
             // What faulted once must not be met again by speculation.
             paging::unmap_ram(index);
-            *slot = None;
+            *slot = 0;
             fault(kind, copied)
         })
     }

@@ -8,6 +8,7 @@
 //!
 //! The tables come from a fixed pool inside the image: their cost does not grow with the machine's memory.
 
+use core::cell::UnsafeCell;
 use core::ops::Range;
 
 use spin::Mutex;
@@ -27,6 +28,8 @@ pub(crate) const RAM_WINDOW: usize = 0xffff_ffff_8000_0000;
 pub(crate) const MMIO_WINDOW: usize = 0xffff_ffff_8020_0000;
 /// Pages of each window.
 pub(crate) const WINDOW_PAGES: usize = ENTRIES;
+/// The last page of the device window: what is there is only looked at.
+const PASSING_PAGE: usize = WINDOW_PAGES - 1;
 
 const ENTRIES: usize = 512;
 const INDEX_BITS: u32 = 9;
@@ -41,14 +44,23 @@ const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 /// The image's 3000 KiB touch at most 3 page tables, 2 directories, 2 tables of each level above if they straddle a
 /// boundary; the windows take 2 page tables and one of each level above; 1 is the root.
-const POOL_TABLES: usize = 16;
+const POOL_TABLES: usize = 15;
 
 #[repr(C, align(4096))]
 #[derive(Clone, Copy)]
 struct Table([u64; ENTRIES]);
 
+/// Apart from what else is known of it: that would take a page of its own on either side.
+struct Pool(UnsafeCell<[Table; POOL_TABLES]>);
+
+// SAFETY: `take_over` alone looks into it, once, and gives it to TABLES.
+unsafe impl Sync for Pool {}
+
+static POOL: Pool = Pool(UnsafeCell::new([Table([0; ENTRIES]); POOL_TABLES]));
+
 struct Tables {
-    pool: [Table; POOL_TABLES],
+    /// Empty before [`take_over`].
+    pool: &'static mut [Table],
     /// Tables in use; the first one is the root.
     used: usize,
     /// Pages of the device window in use.
@@ -58,14 +70,8 @@ struct Tables {
     no_execute: u64,
 }
 
-// All zero, so that it lies in bss.
-static TABLES: Mutex<Tables> = Mutex::new(Tables {
-    pool: [Table([0; ENTRIES]); POOL_TABLES],
-    used: 0,
-    device_pages: 0,
-    levels: 0,
-    no_execute: 0,
-});
+static TABLES: Mutex<Tables> =
+    Mutex::new(Tables { pool: &mut [], used: 0, device_pages: 0, levels: 0, no_execute: 0 });
 
 /// A page could not be mapped: the pool is used up, or the address cannot exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +114,37 @@ impl Tables {
         (va >> (PAGE_SHIFT + INDEX_BITS * level)) % ENTRIES
     }
 
+    /// Where in the device window so many pages from `page_pa` on are already.
+    fn find_device(&mut self, page_pa: u64, pages: usize) -> Option<usize> {
+        let last = self.device_pages.checked_sub(pages)?;
+        (0..=last).find(|first| {
+            let mut shown = (*first..first + pages).zip((page_pa..).step_by(PAGE_BYTES));
+            shown.all(|(page, page_pa)| {
+                let entry = self.leaf(MMIO_WINDOW + page * PAGE_BYTES);
+                entry.is_some_and(|entry| *entry & ADDRESS_MASK == page_pa)
+            })
+        })
+    }
+
+    fn add_device(&mut self, page_pa: u64, pages: usize) -> Result<usize, CannotMap> {
+        let first = self.device_pages;
+        if pages > PASSING_PAGE - first {
+            return Err(CannotMap(page_pa));
+        }
+        self.device_pages = first + pages;
+        for (page, page_pa) in (first..first + pages).zip((page_pa..).step_by(PAGE_BYTES)) {
+            self.map_device_page(page, page_pa)?;
+        }
+        Ok(first)
+    }
+
+    fn map_device_page(&mut self, page: usize, page_pa: u64) -> Result<usize, CannotMap> {
+        let va = MMIO_WINDOW + page * PAGE_BYTES;
+        self.map(va, page_pa, PRESENT | WRITABLE | UNCACHED | self.no_execute)?;
+        tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
+        Ok(va)
+    }
+
     fn map_image(&mut self, pages: Range<usize>, flags: u64) -> Result<(), CannotMap> {
         pages.step_by(PAGE_BYTES).try_for_each(|address| self.map(address, address as u64, PRESENT | flags))
     }
@@ -126,6 +163,8 @@ pub(crate) fn take_over() -> Result<(), CannotMap> {
         tables.no_execute = NO_EXECUTE;
     }
     let no_execute = tables.no_execute;
+    // SAFETY: this is called once.
+    tables.pool = unsafe { &mut *POOL.0.get() };
     tables.used = 1;
     tables.map_image(layout::text(), 0)?;
     tables.map_image(layout::constants(), no_execute)?;
@@ -168,7 +207,8 @@ pub(crate) fn unmap_ram(slot: usize) {
     tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
 }
 
-/// Maps `bytes` of device registers from `pa` on, uncached, for good; returns where `pa` appears.
+/// Maps `bytes` of device registers from `pa` on, uncached, for good; returns where `pa` appears. What is mapped already
+/// takes no more room.
 ///
 /// # Errors
 /// If no processor could have a device at `pa`, or there were too many: [`WINDOW_PAGES`].
@@ -177,16 +217,17 @@ pub(crate) fn map_device(pa: u64, bytes: usize) -> Result<usize, CannotMap> {
     let from_page = usize::try_from(offset).map_err(|_| CannotMap(pa))?;
     let pages = from_page.checked_add(bytes).ok_or(CannotMap(pa))?.div_ceil(PAGE_BYTES);
     let mut tables = TABLES.lock();
-    let first = tables.device_pages;
-    if pages > WINDOW_PAGES - first {
-        return Err(CannotMap(pa));
-    }
-    tables.device_pages = first + pages;
-    let flags = PRESENT | WRITABLE | UNCACHED | tables.no_execute;
-    for (page, page_pa) in (first..first + pages).zip((pa - offset..).step_by(PAGE_BYTES)) {
-        let va = MMIO_WINDOW + page * PAGE_BYTES;
-        tables.map(va, page_pa, flags)?;
-        tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
-    }
+    let first = match tables.find_device(pa - offset, pages) {
+        Some(first) => first,
+        None => tables.add_device(pa - offset, pages)?,
+    };
     Ok(MMIO_WINDOW + first * PAGE_BYTES + from_page)
+}
+
+/// Shows the device registers on the page at `page_pa`, uncached, until it is called again; returns where they appear.
+///
+/// # Errors
+/// If no processor could have a device there.
+pub(crate) fn show_device(page_pa: u64) -> Result<usize, CannotMap> {
+    TABLES.lock().map_device_page(PASSING_PAGE, page_pa)
 }
