@@ -19,7 +19,7 @@ fail() {
 echo "LAB: init on $(uname -r)"
 
 for module in $LAB_MODULES; do
-    insmod "/modules/$module" || echo "LAB: insmod $module failed"
+    insmod "/modules/$module" || fail "$module cannot be inserted"
 done
 
 [ "$LAB_POPULATE" = 1 ] && . /populate.sh && populate

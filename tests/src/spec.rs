@@ -128,12 +128,24 @@ impl Spec {
     /// [`crash`](Self::crash), with a change to the machine, and stopped when the capture kernel says `text`.
     #[must_use]
     pub fn crash_at(&self, text: &str, change: impl Fn(MachineBuilder) -> MachineBuilder) -> Crashed {
+        self.crash_after(text, change, |_| ())
+    }
+
+    /// [`crash_at`](Self::crash_at), with something done to the machine when it is about to crash.
+    #[must_use]
+    pub fn crash_after(
+        &self,
+        text: &str,
+        change: impl Fn(MachineBuilder) -> MachineBuilder,
+        meanwhile: impl Fn(&mut Machine),
+    ) -> Crashed {
         let directory = tempfile::Builder::new().prefix("rcapture-test-").tempdir().unwrap();
         let report = directory.path().join(REPORT);
         let (line, mut machine) = self.start_with(|machine| match self.has_every_class {
             true => change(machine.report(&report)),
             false => change(machine),
         });
+        meanwhile(&mut machine);
         machine.wait_for_line_text(text, BOOT).unwrap();
         machine.stop().unwrap();
         let truth = Arc::new(machine.dump_truth(&directory.path().join("truth")).unwrap());

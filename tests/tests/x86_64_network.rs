@@ -1,34 +1,142 @@
-//! x86_64 over a virtio network card: Linux's own driver is busy with it when the machine crashes, and every page arrives.
+//! x86_64 over virtio network cards: Linux's own driver is busy with them when the machine crashes, and every page arrives.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use std::fs;
 use std::net::TcpListener;
 
-use end_to_end::{DUMP, Received, Receiver, Spec, compare, rcapture};
-use rcapture_qemu::{Kernel, Trigger};
+use end_to_end::{BOOT, Crashed, DUMP, Received, Receiver, Spec, compare, rcapture};
+use rcapture_qemu::{Machine, MachineBuilder, Trigger};
 
 /// From then on no card writes to memory.
 const QUIET: &str = "reset and quiet";
 
-/// What a driver of the card needs, in the order of insertion (Linux 6.1).
-const MODULES: [&str; 7] = [
+/// What a driver of the card needs, in the order of insertion (Linux 6.1); on a machine with a PCI bus, and without one.
+const PCI_MODULES: [&str; 8] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_pci",
+    "failover",
     "net_failover",
     "virtio_net",
 ];
+const MMIO_MODULES: [&str; 6] =
+    ["virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net"];
 
-/// Keeps the card busy in both directions, and crashes.
-const CRASH: &str = "ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; \
-    for size in 100 700 1400; do ping -A -s $size 10.0.2.2 >/dev/null & done; sleep 2; echo c >/proc/sysrq-trigger";
+/// Keeps each card busy in both directions; card N is in the network 10.0.(N + 2).0. (`fail` is the lab's.)
+const KEEP_BUSY: &str = "net=2; for card in /sys/class/net/eth*; do \
+    ifconfig ${card##*/} 10.0.$net.15 netmask 255.255.255.0 up && ping -c 1 10.0.$net.2 >/dev/null || fail \"no network\"; \
+    for size in 100 700 1400; do ping -A -s $size 10.0.$net.2 >/dev/null & done; net=$((net + 1)); done; echo LAB: busy; sleep 2";
 
-const STATIC: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
+/// Loads the image again with what Linux knows of cards that no bus tells of, as docs/boot.md has it.
+const TELL_OF_CARDS: &str = "for card in /sys/class/net/eth*; do \
+    device=$(basename $(dirname $(readlink -f $card/device))); \
+    start=$(grep \" : $device$\" /proc/iomem | cut -d- -f1); \
+    LAB_CMDLINE=\"$LAB_CMDLINE virtio_mmio.device=512@0x$start:0\"; done; \
+    kexec -p /capture.bin --command-line=\"$LAB_CMDLINE\" || fail kexec";
 
-fn modules(kernel: &Kernel) -> Vec<std::path::PathBuf> {
-    kernel.module_files(&MODULES).unwrap()
+/// That Linux has turned its IOMMU on.
+const HAS_IOMMU: &str = "[ -e /sys/class/iommu/dmar0 ] || fail \"no IOMMU\"";
+
+/// No bus. Linux finds no timer there to measure its processor's clock with, and takes what it is told.
+const MICROVM: &str = "microvm,acpi=on,isa-serial=on";
+const MICROVM_CLOCK: &str = "tsc_early_khz=2000000";
+
+const CRASH: &str = "echo c >/proc/sysrq-trigger";
+
+/// An address in the network of card 0 or 1.
+const FIRST: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0";
+const SECOND: &str = "ip=10.0.3.15::10.0.3.2:255.255.255.0";
+
+/// What the machine is, and how the capture kernel finds its way.
+struct Trial {
+    spec: Spec,
+    /// QEMU's machine.
+    board: &'static str,
+    modules: &'static [&'static str],
+    /// More of the crashed kernel's command line.
+    append: &'static str,
+    /// QEMU's devices; a card gets the next network.
+    devices: Vec<&'static str>,
+    /// What the crashed kernel does last.
+    last: Vec<&'static str>,
+    /// The receiver's address.
+    host: &'static str,
+    /// More of the capture kernel's command line.
+    settings: &'static str,
+}
+
+impl Trial {
+    /// A PC with these devices.
+    fn pc(devices: &[&'static str], settings: &'static str) -> Self {
+        Self {
+            spec: Spec { smp: 1, ..Spec::default() },
+            board: "q35",
+            modules: &PCI_MODULES,
+            append: "",
+            devices: devices.to_vec(),
+            last: vec![KEEP_BUSY, CRASH],
+            host: "10.0.2.2",
+            settings,
+        }
+    }
+
+    /// Crashes the machine, with its memory as it was when the capture kernel had said `text`.
+    fn crash(&self, text: &str, port: u16, meanwhile: impl Fn(&mut Machine)) -> Crashed {
+        let modules = self.spec.kernel().module_files(self.modules).unwrap();
+        assert_eq!(modules.len(), self.modules.len(), "the kernel has not all modules");
+        let link = format!("rcapture.link=tcp:{}:{port}", self.host);
+        let dump_level = self.spec.dump_level;
+        let change = |machine: MachineBuilder| {
+            let machine = modules.iter().fold(machine, MachineBuilder::module);
+            let machine = machine
+                .board(self.board)
+                .append(self.append)
+                .trigger(Trigger::Command(self.last.join("; ")))
+                .capture_cmdline(format!("rcapture.dump_level={dump_level} {link} {}", self.settings));
+            let mut networks = 2..;
+            self.devices.iter().fold(machine, |machine, device| {
+                if !device.starts_with("virtio-net") {
+                    return machine.argument("-device").argument(*device);
+                }
+                let network = networks.next().unwrap();
+                machine
+                    .argument("-netdev")
+                    .argument(format!("user,id=net{network},net=10.0.{network}.0/24"))
+                    .argument("-device")
+                    .argument(format!("{device},netdev=net{network}"))
+            })
+        };
+        self.spec.crash_after(text, change, meanwhile)
+    }
+
+    /// Crashes the machine and compares what comes over the network with what was there once the cards were quiet.
+    fn every_page_arrives(&self, meanwhile: impl Fn(&mut Machine)) {
+        let port = free_port();
+        let mut crashed = self.crash(QUIET, port, meanwhile);
+        let output = crashed.path("dumps");
+        fs::create_dir_all(&output).unwrap();
+        let mut command = rcapture();
+        command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]).arg(&output);
+        let receiver = Receiver::spawn(command, output, crashed.path("recv.stderr"));
+        crashed.machine.cont().unwrap();
+        let Received { status, stderr, directory } = receiver.wait(DUMP);
+        assert!(status.success(), "{status}: {stderr}");
+        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
+        println!("{comparison}");
+        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+    }
+
+    /// Crashes the machine, and the dump comes over the serial line once the capture kernel has said `reason`.
+    fn falls_back_to_serial(&self, port: u16, reason: &str) {
+        let mut crashed = self.crash(reason, port, |_| ());
+        let Received { status, stderr, directory } = crashed.receive(&[], DUMP);
+        assert!(status.success(), "{status}: {stderr}");
+        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
+        println!("{comparison}");
+        assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
+    }
 }
 
 /// A port that was free a moment ago.
@@ -36,47 +144,99 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn every_page_arrives(device: &str, ip: &str) {
-    let spec = Spec { smp: 1, ..Spec::default() };
-    let port = free_port();
-    let modules = modules(&spec.kernel());
-    let mut crashed = spec.crash_at(QUIET, |machine| {
-        let machine = modules.iter().fold(machine, |machine, module| machine.module(module));
-        machine
-            .trigger(Trigger::Command(CRASH.to_owned()))
-            .capture_cmdline(format!("rcapture.dump_level=0 rcapture.link=tcp:10.0.2.2:{port} {ip}"))
-            .argument("-netdev")
-            .argument("user,id=net")
-            .argument("-device")
-            .argument(format!("{device},netdev=net"))
-    });
-    let output = crashed.path("dumps");
-    fs::create_dir_all(&output).unwrap();
-    let mut command = rcapture();
-    command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]).arg(&output);
-    let receiver = Receiver::spawn(command, output, crashed.path("recv.stderr"));
-    crashed.machine.cont().unwrap();
-    let Received { status, stderr, directory } = receiver.wait(DUMP);
-    assert!(status.success(), "{status}: {stderr}");
-    let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-    println!("{comparison}");
-    assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
-}
-
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn a_transitional_card_by_dhcp() {
-    every_page_arrives("virtio-net-pci", "ip=dhcp");
+    Trial::pc(&["virtio-net-pci"], "ip=dhcp").every_page_arrives(|_| ());
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn a_modern_card_with_a_given_address() {
-    every_page_arrives("virtio-net-pci,disable-legacy=on", STATIC);
+    Trial::pc(&["virtio-net-pci,disable-legacy=on"], FIRST).every_page_arrives(|_| ());
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn a_card_from_before_version_1_with_a_given_address() {
-    every_page_arrives("virtio-net-pci,disable-modern=on", STATIC);
+    Trial::pc(&["virtio-net-pci,disable-modern=on"], FIRST).every_page_arrives(|_| ());
+}
+
+/// The device of 8 GiB makes the firmware place all registers that can be there above 4 GiB.
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn the_second_of_two_cards_whose_registers_are_above_4_gib() {
+    Trial {
+        host: "10.0.3.2",
+        ..Trial::pc(
+            &["virtio-net-pci", "virtio-net-pci", "pci-testdev,membar=8G"],
+            "ip=10.0.3.15::10.0.3.2:255.255.255.0::eth1:off",
+        )
+    }
+    .every_page_arrives(|machine| {
+        let bus = machine.monitor("info pci").unwrap();
+        let registers: Vec<u64> = bus
+            .split("64 bit prefetchable memory at 0x")
+            .skip(1)
+            .map(|rest| u64::from_str_radix(&rest[..rest.find(' ').unwrap()], 16).unwrap())
+            .collect();
+        assert_eq!(registers.len(), 3, "{bus}");
+        assert!(registers.iter().all(|&pa| pa >= 1 << 32), "{bus}");
+        machine.wait_for_line_text("PCI through memory", BOOT).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn the_one_with_a_carrier_of_two_cards_without_a_bus() {
+    Trial {
+        board: MICROVM,
+        append: MICROVM_CLOCK,
+        modules: &MMIO_MODULES,
+        last: vec![TELL_OF_CARDS, KEEP_BUSY, CRASH],
+        host: "10.0.3.2",
+        ..Trial::pc(&["virtio-net-device", "virtio-net-device"], SECOND)
+    }
+    .every_page_arrives(|machine| {
+        machine.wait_for_line_text("LAB: busy", BOOT).unwrap();
+        machine.monitor("set_link net2 off").unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_card_by_its_address_that_bypasses_an_iommu() {
+    Trial {
+        append: "intel_iommu=on",
+        last: vec![HAS_IOMMU, KEEP_BUSY, CRASH],
+        ..Trial::pc(
+            &[
+                "intel-iommu",
+                "virtio-net-pci",
+                "virtio-net-pci,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:02",
+            ],
+            "BOOTIF=01-52-54-00-12-34-56 ip=10.0.2.15::10.0.2.2:255.255.255.0",
+        )
+    }
+    .every_page_arrives(|_| ());
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_card_behind_an_iommu_is_passed_over_for_the_serial_line() {
+    let devices = ["intel-iommu", "virtio-net-pci,disable-legacy=on,iommu_platform=on"];
+    let mut trial = Trial::pc(&devices, "ip=dhcp rcapture.link=serial:ttyS0 rcapture.compress=deflate");
+    trial.append = "intel_iommu=on";
+    trial.last.insert(0, HAS_IOMMU);
+    trial.spec.dump_level = 31;
+    trial.falls_back_to_serial(free_port(), "eth0 is behind an IOMMU");
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_receiver_that_does_not_answer_is_passed_over_for_the_serial_line() {
+    let settings = "ip=dhcp rcapture.link=serial:ttyS0 rcapture.compress=deflate";
+    let mut trial = Trial::pc(&["virtio-net-pci"], settings);
+    trial.spec.dump_level = 31;
+    trial.falls_back_to_serial(free_port(), "no connection within 15 s");
 }

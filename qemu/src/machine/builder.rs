@@ -50,6 +50,7 @@ pub struct MachineBuilder {
     userland: Userland,
     contents: Contents,
     memory_mib: u32,
+    board: String,
     cpu: String,
     smp: u32,
     crashkernel: String,
@@ -81,6 +82,7 @@ impl MachineBuilder {
                 modules: Vec::new(),
             },
             memory_mib: 512,
+            board: "q35".into(),
             cpu: "max".into(),
             smp: 2,
             crashkernel: "4M".into(),
@@ -97,6 +99,12 @@ impl MachineBuilder {
     /// RAM in MiB (512).
     pub const fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// QEMU's machine and its properties (`q35`, a PC; `microvm` has neither PCI's ports nor, unless told, a bus).
+    pub fn board(mut self, machine: impl Into<String>) -> Self {
+        self.board = machine.into();
         self
     }
 
@@ -288,7 +296,7 @@ impl MachineBuilder {
             serial = format!("{serial},logfile={},logappend=on", comma_doubled(log));
         }
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-M", "q35", "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
+        command.args(["-M", &self.board, "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
         // QEMU 7.2's TCG leaves garbage in the flags behind a cmpxchg16b now and then, and Linux 6.12, whose slab
         // allocator uses it, dies of that at boot. A kernel does without where the CPU has none.
         command.args(["-no-user-config", "-cpu", &format!("{},-cx16", self.cpu)]);
