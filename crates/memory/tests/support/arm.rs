@@ -85,7 +85,7 @@ const ARM_NODE: u64 = ARM_RAM + 0x60_0000;
 pub(crate) const ARM_MEM_MAP: u64 = ARM_RAM + 0x70_0000;
 pub(crate) const ARM_PAGE_BYTES: u64 = 36;
 
-/// Of Linux 6.1 with armmp's configuration.
+/// As Linux 6.1 lays 32-bit struct pages out: 36 bytes with memory cgroups.
 const ARM_FACTS: &str = "PAGESIZE=4096\nSIZE(page)=36\nOFFSET(page.flags)=0\nOFFSET(page._refcount)=28\n\
     OFFSET(page.mapping)=12\nOFFSET(page.lru)=4\nOFFSET(page._mapcount)=24\nOFFSET(page.private)=20\n\
     OFFSET(page.compound_dtor)=8\nOFFSET(page.compound_order)=9\nOFFSET(page.compound_head)=4\n\
@@ -197,7 +197,7 @@ pub(crate) fn expected(frames: u64) -> Vec<PageClass> {
 
 pub(crate) const AARCH64_RAM: u64 = 0x4000_0000;
 pub(crate) const AARCH64_FRAMES: u64 = 4096;
-const LINEAR_MAP: u64 = 0xffff_0000_0000_0000;
+pub(crate) const LINEAR_MAP: u64 = 0xffff_0000_0000_0000;
 const VMEMMAP: u64 = 0xffff_fc00_0000_0000;
 const KIMAGE_VOFFSET: u64 = 0xffff_d0af_d000_0000;
 const TABLES: u64 = AARCH64_RAM + 0x10_0000;
