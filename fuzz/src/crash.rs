@@ -162,13 +162,23 @@ pub fn page_walk(data: &[u8]) {
     }
 }
 
+/// The architecture that a VMCOREINFO is of.
+pub(crate) fn machine_of(info: &VmcoreInfo<'_>) -> Machine {
+    match (info.number("phys_base"), info.number("kimage_voffset")) {
+        (Some(_), _) => Machine::X86_64,
+        (None, Some(_)) => Machine::Aarch64,
+        (None, None) => Machine::Arm,
+    }
+}
+
 /// The memmap: the frame to begin with, whose lowest bits are the dump level too, a VMCOREINFO, memory from 0 on.
 pub fn memmap(data: &[u8]) {
     let Some((start, rest)) = data.split_first_chunk() else { return };
     let Some((text, bytes)) = split(rest) else { return };
-    let memory = SliceMemory { start: 0, bytes, long_bytes: 8 };
     let info = VmcoreInfo::new(text);
-    let Ok(kernel) = KernelSpace::new(&memory, Machine::X86_64, &info) else { return };
+    let machine = machine_of(&info);
+    let memory = SliceMemory { start: 0, bytes, long_bytes: machine.long_bytes() };
+    let Ok(kernel) = KernelSpace::new(&memory, machine, &info) else { return };
     let Ok(memmap) = MemMap::find(&info, &kernel) else { return };
     assert!(memmap.image().runs().all(|run| run.first < run.end));
 

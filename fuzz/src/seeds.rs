@@ -107,9 +107,10 @@ pub fn seeds() -> Vec<Seed> {
     add("printk", "ring_buffer_64", ring_buffer(8));
     add("printk", "ring_buffer_32", ring_buffer(4));
     add("printk", "log_buf", log_buf());
-    for (name, generation, is_flat) in memmap::SEEDS {
-        add("memmap", name, memmap::memmap(generation, is_flat));
+    for (name, generation, kind) in memmap::SEEDS {
+        add("memmap", name, memmap::memmap(generation, kind));
     }
+    add("memmap", "arm", memmap::arm());
     for (name, talk) in sender::talks() {
         add("sender", name, talk);
     }
@@ -488,7 +489,7 @@ mod tests {
     use vmcore::vmcoreinfo::VmcoreInfo;
 
     use super::*;
-    use crate::crash::{ELFCOREHDR_PA, WALKED, split};
+    use crate::crash::{ELFCOREHDR_PA, WALKED, machine_of, split};
     use crate::sender::Driver;
     use crate::slice_memory::SliceMemory;
 
@@ -545,7 +546,7 @@ mod tests {
             let (text, image) = split(&bytes[8..]).unwrap();
             let memory = SliceMemory { start: 0, bytes: image, long_bytes: 8 };
             let info = VmcoreInfo::new(text);
-            let kernel = KernelSpace::new(memory, Machine::X86_64, &info).unwrap();
+            let kernel = KernelSpace::new(memory, machine_of(&info), &info).unwrap();
             let memmap = MemMap::find(&info, &kernel).unwrap();
             let mut classifier = Classifier::new(Some((memmap, kernel)), DumpLevel::ALL);
             let counts: PageCounts = classifier.spans(Pfn(0), Pfn(64)).sum();

@@ -86,7 +86,7 @@ pub(crate) const ARM_MEM_MAP: u64 = ARM_RAM + 0x70_0000;
 pub(crate) const ARM_PAGE_BYTES: u64 = 36;
 
 /// As Linux 6.1 lays 32-bit struct pages out: 36 bytes with memory cgroups.
-const ARM_FACTS: &str = "PAGESIZE=4096\nSIZE(page)=36\nOFFSET(page.flags)=0\nOFFSET(page._refcount)=28\n\
+pub(crate) const ARM_FACTS: &str = "PAGESIZE=4096\nSIZE(page)=36\nOFFSET(page.flags)=0\nOFFSET(page._refcount)=28\n\
     OFFSET(page.mapping)=12\nOFFSET(page.lru)=4\nOFFSET(page._mapcount)=24\nOFFSET(page.private)=20\n\
     OFFSET(page.compound_dtor)=8\nOFFSET(page.compound_order)=9\nOFFSET(page.compound_head)=4\n\
     OFFSET(pglist_data.node_mem_map)=64\nOFFSET(pglist_data.node_start_pfn)=68\n\
@@ -96,7 +96,7 @@ const ARM_FACTS: &str = "PAGESIZE=4096\nSIZE(page)=36\nOFFSET(page.flags)=0\nOFF
     NUMBER(HUGETLB_PAGE_DTOR)=2\nNUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257\n";
 
 /// The struct pages of what is used as one, as Linux 6.1 writes them with 4-byte longs.
-fn arm_struct_page(what: Use, order: u32, index: u64) -> [u8; 36] {
+pub(crate) fn arm_struct_page(what: Use, order: u32, index: u64) -> [u8; 36] {
     let mut words = [0_u32; 9];
     let mut flags = 0x4000_0000_u32; // zone
     let mut mapcount = u32::MAX;
@@ -106,7 +106,7 @@ fn arm_struct_page(what: Use, order: u32, index: u64) -> [u8; 36] {
             _ => words[1] = 0xc070_0001,
         }
         if index == 1 {
-            words[2] = 1 | order << 8;
+            words[2] = if what == Use::Hugetlb { 2 } else { 1 } | order << 8;
         }
     }
     if index == 0 {
@@ -115,12 +115,15 @@ fn arm_struct_page(what: Use, order: u32, index: u64) -> [u8; 36] {
             Use::Cache => flags |= 1 << 4,
             Use::Private => flags |= 1 << 4 | 1 << 13,
             Use::Anon => flags |= 1 << 4 | 1 << 19,
+            Use::Swap => flags |= 1 << 10 | 1 << 19,
+            Use::Reserved => flags |= 1 << 12,
             _ => {}
         }
         (words[3], mapcount) = match what {
             Use::Cache | Use::Private => (0xc12_3458, u32::MAX),
             Use::Anon => (0xc12_3455, 2),
             Use::Free => (0, !0x80),
+            Use::Offline => (0, !0x100),
             _ => (0, u32::MAX),
         };
         if what == Use::Free {
