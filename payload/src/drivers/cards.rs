@@ -1,7 +1,6 @@
 //! Network cards: which there are, and which one is taken.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -11,10 +10,8 @@ use capture::config::{Config, MmioRegion};
 use rcapture_payload::boot::Ecam;
 use rcapture_payload::net::{Card, NoCard, Seen, choose};
 use virtio_drivers::transport::mmio::MmioTransport;
-use virtio_drivers::transport::pci::bus::{
-    Command, ConfigurationAccess as _, DeviceFunction, HeaderType, PciRoot,
-};
-use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess as _, DeviceFunction, PciRoot};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 use super::virtio::{Dma, VirtioNet};
@@ -25,8 +22,14 @@ use crate::arch::pci::ConfigSpace;
 /// Cards that are looked at.
 const MAX_CARDS: usize = 16;
 
-/// Of a bridge: primary, secondary and subordinate bus (PCI-to-PCI Bridge 1.2, 3.2).
-const BUS_NUMBERS: u8 = 0x18;
+/// Vendor and device (PCI 3.0, 6.2.1), and those of virtio network cards, of the transitional ones first (virtio 1.2,
+/// 4.1.2).
+const IDS: u8 = 0;
+const NETWORK_CARDS: [u32; 2] = [0x1000_1af4, 0x1041_1af4];
+
+/// In the third byte of this word, the bit of a device with more than one function (PCI 3.0, 6.2.1).
+const HEADER_TYPE: u8 = 0xc;
+const MULTI_FUNCTION: u32 = 1 << 23;
 
 /// VIRTIO_F_ACCESS_PLATFORM (virtio 1.2, 6): an IOMMU may stand between the device and memory.
 const ACCESS_PLATFORM: u64 = 1 << 33;
@@ -109,26 +112,21 @@ pub(crate) fn open(config: &Config, ecam: &[Ecam], clock: &impl Clock) -> Result
     .map_err(|error| CardError::Broken(place, error))
 }
 
-/// virtio network cards on all buses, in the order of their addresses.
+/// virtio network cards in the order of their addresses, on all buses: a machine may have more roots than bus 0, and only AML
+/// tells of them.
 fn functions(space: ConfigSpace<'_>) -> Vec<DeviceFunction> {
-    let root = PciRoot::new(space);
-    let mut cards = Vec::new();
-    // Bus 0, and those that a bridge leads to.
-    let mut buses = BTreeSet::from([0]);
-    for bus in 0..=u8::MAX {
-        if !buses.contains(&bus) {
-            continue;
-        }
-        for (place, info) in root.enumerate_bus(bus) {
-            if info.header_type == HeaderType::PciPciBridge {
-                let [_primary, secondary, ..] = space.read_word(place, BUS_NUMBERS).to_le_bytes();
-                buses.insert(secondary);
-            } else if virtio_device_type(&info) == Some(DeviceType::Network) && cards.len() < MAX_CARDS {
-                cards.push(place);
-            }
-        }
-    }
-    cards
+    let devices =
+        (0..=u8::MAX).flat_map(|bus| (0..32).map(move |device| DeviceFunction { bus, device, function: 0 }));
+    let functions = devices.flat_map(|first| {
+        let count = match space.read_word(first, IDS) {
+            0 | u32::MAX => 0,
+            _ if space.read_word(first, HEADER_TYPE) & MULTI_FUNCTION != 0 => 8,
+            _ => 1,
+        };
+        (0..count).map(move |function| DeviceFunction { function, ..first })
+    });
+    let cards = functions.filter(|place| NETWORK_CARDS.contains(&space.read_word(*place, IDS)));
+    cards.take(MAX_CARDS).collect()
 }
 
 impl Found {
