@@ -1,7 +1,7 @@
 //! Writing a dump as a vmcore.
 //!
 //! # Flow
-//! [`dump::each_run`] ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
+//! [`each_run`](crate::dump::each_run) ─▶ batches of pages ─▶ worker threads read and compress ─▶ one writer, in the pages' order ─▶
 //! file or stream. Headers are written last: what they say is known only then, and a file without them is no dump.
 
 mod batches;
@@ -20,7 +20,7 @@ use sink::{FileSink, FlattenedSink, Sink};
 use vmcore::headers::Machine;
 
 use crate::Error;
-use crate::dump::{self, Dump};
+use crate::dump::Dump;
 use crate::file::NewFile;
 
 /// The format of a vmcore.
@@ -116,7 +116,7 @@ fn to_sink(
         format => format == Format::Elf,
     };
     if is_elf {
-        elf::write(dump, &dump::runs(dump)?, sink, progress)
+        elf::write(dump, sink, progress)
     } else {
         kdump::write(dump, sink, options.compression, progress)
     }

@@ -6,6 +6,7 @@
 //! lies in no PT_LOAD; a page of zeros at the end of one can be spared by p_filesz < p_memsz.
 
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 
 use elf::abi::{PF_R, PF_W, PF_X, PN_XNUM, PT_LOAD, PT_NOTE};
 
@@ -92,7 +93,7 @@ impl ElfCore {
 
 /// What the headers of a vmcore are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct NewElfCore<'a> {
+pub struct NewElfCore<'a, L> {
     /// ELFCLASS32 or ELFCLASS64.
     pub class: Class,
     /// The crashed machine.
@@ -102,7 +103,7 @@ pub struct NewElfCore<'a> {
     /// All notes, in the order of CPUs.
     pub notes: &'a [u8],
     /// The PT_LOADs; their `p_offset` is not before [`data_offset`].
-    pub loads: &'a [LoadSegment],
+    pub loads: L,
 }
 
 /// Where data may begin, behind the headers of so many PT_LOADs and so many bytes of notes.
@@ -131,23 +132,26 @@ fn notes_offset(class: Class, loads: usize) -> usize {
     section_offset(class, loads).saturating_add(sections)
 }
 
-impl NewElfCore<'_> {
+impl<L: IntoIterator<Item: Borrow<LoadSegment>> + Clone> NewElfCore<'_, L> {
     /// The file's bytes up to [`data_offset`].
     ///
     /// # Errors
     /// [`HeaderError::TooWide`] if a value does not fit in ELFCLASS32.
-    pub fn encode(&self) -> Result<Vec<u8>, HeaderError> {
-        let Self { class, machine, e_flags, notes, loads } = *self;
-        let e_phnum = e_phnum(loads.len());
-        let section_offset = section_offset(class, loads.len());
+    pub fn encode(self) -> Result<Vec<u8>, HeaderError> {
+        let Self { class, machine, e_flags, notes, loads } = self;
+        let load_count = loads.clone().into_iter().count();
+        let e_phnum = e_phnum(load_count);
+        let section_offset = section_offset(class, load_count);
         let e_shoff = if e_phnum == PN_XNUM { section_offset as u64 } else { 0 };
-        let mut out = Vec::new();
+        let data_offset = data_offset(class, load_count, notes.len());
+        let data_offset = usize::try_from(data_offset).map_err(|_| HeaderError::TooWide(data_offset))?;
+        let mut out = Vec::with_capacity(data_offset);
         CoreHeader { class, machine, e_flags, e_phoff: ehdr_bytes(class) as u64, e_shoff, e_phnum }
             .encode(&mut out)?;
         let note = ProgramHeader {
             p_type: PT_NOTE,
             p_flags: 0,
-            p_offset: notes_offset(class, loads.len()) as u64,
+            p_offset: notes_offset(class, load_count) as u64,
             p_vaddr: 0,
             p_paddr: 0,
             p_filesz: notes.len() as u64,
@@ -156,10 +160,10 @@ impl NewElfCore<'_> {
         };
         push_program_header(class, &note, &mut out)?;
         for load in loads {
-            push_program_header(class, &load_header(load), &mut out)?;
+            push_program_header(class, &load_header(load.borrow()), &mut out)?;
         }
         if e_phnum == PN_XNUM {
-            let count = header_count(loads.len());
+            let count = header_count(load_count);
             let sh_info = u32::try_from(count).map_err(|_| HeaderError::TooWide(count as u64))?;
             let mut section = [0; shdr_bytes(Class::ELF64)];
             for (place, byte) in section.iter_mut().skip(sh_info_offset(class)).zip(sh_info.to_le_bytes()) {
@@ -168,8 +172,7 @@ impl NewElfCore<'_> {
             out.extend_from_slice(section.get(..shdr_bytes(class)).unwrap_or_default());
         }
         out.extend_from_slice(notes);
-        let data_offset = data_offset(class, loads.len(), notes.len());
-        out.resize(usize::try_from(data_offset).map_err(|_| HeaderError::TooWide(data_offset))?, 0);
+        out.resize(data_offset, 0);
         Ok(out)
     }
 }

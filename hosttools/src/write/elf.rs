@@ -12,7 +12,7 @@ use vmcore::headers::{Class, Machine};
 use super::sink::Sink;
 use super::{Progress, Written};
 use crate::Error;
-use crate::dump::{Dump, Facts, PageReader, PageState, Run, fill, with_own_note};
+use crate::dump::{Dump, Facts, PageReader, PageState, each_run, fill, with_own_note};
 use crate::pipeline;
 
 /// Bytes read at once by a worker.
@@ -30,22 +30,21 @@ struct Stretch {
     end: u64,
 }
 
-/// Writes `dump`, whose pages are `runs`.
+/// Writes `dump`. What is kept meanwhile are some 100 bytes for each PT_LOAD.
 pub(super) fn write(
     dump: &dyn Dump,
-    runs: &[Run],
     sink: &mut dyn Sink,
     progress: &mut Progress<'_>,
 ) -> Result<Written, Error> {
     let facts = dump.facts();
     let unwritable = |what: String| Error::Unwritable { format: "an ELF core", what };
     let notes = with_own_note(facts).map_err(|error| unwritable(error.to_string()))?;
-    let stretches = stretches(facts, runs);
+    let Pages { stretches, total, lost } = Pages::of(dump)?;
     let page_bytes = facts.page_bytes() as u64;
     let leaves_zeros = facts.dump_level & DumpLevel::ZERO != 0;
     let min_zero_bytes = if leaves_zeros { MIN_ZERO_PAGES * page_bytes } else { u64::MAX };
     let segments = segments(facts);
-    let max_loads = max_loads(facts.machine, &segments, &stretches, min_zero_bytes);
+    let max_loads = max_loads(&segments, &stretches, min_zero_bytes);
     // A stretch begins at the same place of a page in the file as in memory.
     let max_data_bytes = stretches.iter().map(|stretch| stretch.end - stretch.start + 2 * page_bytes).sum();
     // 64 bytes for every header are enough in either class.
@@ -53,8 +52,6 @@ pub(super) fn write(
     let class = class(facts.machine, &segments, head_bytes.saturating_add(max_data_bytes));
     let base = data_offset(class, max_loads, notes.len()).next_multiple_of(page_bytes);
 
-    let lost = runs.iter().filter(|run| run.state.is_lost()).map(|run| run.pages).sum();
-    let total = runs.iter().filter(|run| run.state.is_present()).map(|run| run.pages).sum();
     let mut done = 0;
     let mut placed = Placed::new(base, page_bytes, min_zero_bytes);
     let new_reader = || {
@@ -72,7 +69,7 @@ pub(super) fn write(
 
     let loads = loads(facts.machine, &segments, &placed);
     let e_flags = if facts.is_complete && lost == 0 { 0 } else { INCOMPLETE };
-    let head = NewElfCore { class, machine: facts.machine, e_flags, notes: &notes, loads: &loads }
+    let head = NewElfCore { class, machine: facts.machine, e_flags, notes: &notes, loads }
         .encode()
         .map_err(|error| unwritable(error.to_string()))?;
     sink.write_at(0, &head)?;
@@ -108,77 +105,95 @@ fn segments(facts: &Facts) -> Vec<LoadSegment> {
     facts.segments.iter().map(corrected).collect()
 }
 
-/// The bytes of RAM in the pages that the dump has.
-fn stretches(facts: &Facts, runs: &[Run]) -> Vec<Stretch> {
-    let page_bytes = facts.page_bytes() as u64;
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let mut ranges = facts.map.ranges().iter().peekable();
-    for run in runs.iter().filter(|run| run.state.is_present()) {
-        let run_start = run.first.saturating_mul(page_bytes);
-        let run_end = run_start.saturating_add(run.pages.saturating_mul(page_bytes));
-        while let Some(range) = ranges.peek() {
-            let (start, end) = (range.start.0.max(run_start), range.end.0.min(run_end));
-            if start < end {
-                match stretches.last_mut() {
-                    Some(last) if last.end == start => last.end = end,
-                    _ => stretches.push(Stretch { start, end }),
+/// Which pages there are.
+struct Pages {
+    /// The bytes of RAM in those that the dump has.
+    stretches: Vec<Stretch>,
+    /// How many those are.
+    total: u64,
+    /// How many the dump should have, too.
+    lost: u64,
+}
+
+impl Pages {
+    fn of(dump: &dyn Dump) -> Result<Self, Error> {
+        let facts = dump.facts();
+        let page_bytes = facts.page_bytes() as u64;
+        let mut pages = Self { stretches: Vec::new(), total: 0, lost: 0 };
+        let mut ranges = facts.map.ranges().iter().peekable();
+        for run in each_run(dump) {
+            let run = run?;
+            pages.lost += if run.state.is_lost() { run.pages } else { 0 };
+            if !run.state.is_present() {
+                continue;
+            }
+            pages.total += run.pages;
+            let run_start = run.first.saturating_mul(page_bytes);
+            let run_end = run_start.saturating_add(run.pages.saturating_mul(page_bytes));
+            while let Some(range) = ranges.peek() {
+                let (start, end) = (range.start.0.max(run_start), range.end.0.min(run_end));
+                if start < end {
+                    match pages.stretches.last_mut() {
+                        Some(last) if last.end == start => last.end = end,
+                        _ => pages.stretches.push(Stretch { start, end }),
+                    }
                 }
+                if range.end.0 > run_end {
+                    break; // It goes on behind this run.
+                }
+                ranges.next();
             }
-            if range.end.0 > run_end {
-                break; // It goes on behind this run.
-            }
-            ranges.next();
         }
+        Ok(pages)
     }
-    stretches
 }
 
 /// PT_LOADs there can be at most: each stretch may end and begin again at so many zeros.
-fn max_loads(
-    machine: Machine,
-    segments: &[LoadSegment],
-    stretches: &[Stretch],
-    min_zero_bytes: u64,
-) -> usize {
-    let whole = stretches.iter().map(|&Stretch { start, end }| PlacedStretch {
-        start,
-        end,
-        offset: 0,
-        file_end: end,
-    });
-    let loads = loads(machine, segments, &whole.collect::<Vec<_>>());
-    let cuts: u64 = loads.iter().map(|load| load.p_memsz / min_zero_bytes).sum();
-    loads.len().saturating_add(usize::try_from(cuts).unwrap_or(usize::MAX))
+fn max_loads(segments: &[LoadSegment], stretches: &[Stretch], min_zero_bytes: u64) -> usize {
+    overlaps(segments, stretches, |stretch| (stretch.start, stretch.end))
+        .map(|(.., start, end)| 1 + usize::try_from((end - start) / min_zero_bytes).unwrap_or(usize::MAX))
+        .fold(0, usize::saturating_add)
 }
 
 /// The PT_LOADs: each of the crashed kernel's, as far as the dump has its bytes.
-fn loads(machine: Machine, segments: &[LoadSegment], stretches: &[PlacedStretch]) -> Vec<LoadSegment> {
+fn loads<'a>(
+    machine: Machine,
+    segments: &'a [LoadSegment],
+    stretches: &'a [PlacedStretch],
+) -> impl Iterator<Item = LoadSegment> + Clone + use<'a> {
     // On arm addresses go on behind 4 GiB from 0 on: kexec gives all RAM one, but not all of it is mapped.
     let last_va = u64::MAX >> (64 - 8 * machine.long_bytes());
-    let mut loads = Vec::new();
-    for segment in segments {
-        let segment_end = segment.p_paddr.saturating_add(segment.p_memsz);
-        let from = stretches.partition_point(|stretch| stretch.end <= segment.p_paddr);
-        for stretch in stretches.get(from..).unwrap_or_default() {
-            let (start, end) = (stretch.start.max(segment.p_paddr), stretch.end.min(segment_end));
-            if start >= end {
-                break;
-            }
+    overlaps(segments, stretches, |stretch| (stretch.start, stretch.end)).map(
+        move |(segment, stretch, start, end)| LoadSegment {
             // All ones: the kernel has not mapped it.
-            let p_vaddr = match segment.p_vaddr {
+            p_vaddr: match segment.p_vaddr {
                 unmapped if unmapped == u64::MAX || unmapped == last_va => unmapped,
                 start_va => start_va.wrapping_add(start - segment.p_paddr) & last_va,
-            };
-            loads.push(LoadSegment {
-                p_vaddr,
-                p_paddr: start,
-                p_offset: stretch.offset + (start.min(stretch.file_end) - stretch.start),
-                p_filesz: end.min(stretch.file_end).saturating_sub(start),
-                p_memsz: end - start,
-            });
-        }
-    }
-    loads
+            },
+            p_paddr: start,
+            p_offset: stretch.offset + (start.min(stretch.file_end) - stretch.start),
+            p_filesz: end.min(stretch.file_end).saturating_sub(start),
+            p_memsz: end - start,
+        },
+    )
+}
+
+/// What of each segment is in each stretch of memory, from where to where. The stretches, whose `range` is asked for, are
+/// in ascending order.
+fn overlaps<'a, T>(
+    segments: &'a [LoadSegment],
+    stretches: &'a [T],
+    range: fn(&T) -> (u64, u64),
+) -> impl Iterator<Item = (&'a LoadSegment, &'a T, u64, u64)> + Clone {
+    segments.iter().flat_map(move |segment| {
+        let segment_end = segment.p_paddr.saturating_add(segment.p_memsz);
+        let from = stretches.partition_point(|stretch| range(stretch).1 <= segment.p_paddr);
+        stretches.get(from..).unwrap_or_default().iter().map_while(move |stretch| {
+            let (start, end) = range(stretch);
+            let (start, end) = (start.max(segment.p_paddr), end.min(segment_end));
+            (start < end).then_some((segment, stretch, start, end))
+        })
+    })
 }
 
 /// Cuts stretches in pieces for workers.
@@ -326,9 +341,9 @@ mod tests {
     #[test]
     fn addresses_of_arm_end_at_4_gib_and_go_on_at_0() {
         let all = [segment(0xc000_0000, 0x1000_0000, 0x8000_0000), segment(0xffff_ffff, 0x9000_0000, 0x1000)];
-        let loads =
-            loads(Machine::Arm, &all, &[piece(0x4fff_f000, 0x5000_0000), piece(0x5000_0000, 0x9000_1000)]);
-        let found: Vec<_> = loads.iter().map(|load| (load.p_paddr, load.p_vaddr)).collect();
+        let pieces = [piece(0x4fff_f000, 0x5000_0000), piece(0x5000_0000, 0x9000_1000)];
+        let loads = loads(Machine::Arm, &all, &pieces);
+        let found: Vec<_> = loads.map(|load| (load.p_paddr, load.p_vaddr)).collect();
         assert_eq!(found, [(0x4fff_f000, 0xffff_f000), (0x5000_0000, 0), (0x9000_0000, 0xffff_ffff)]);
         assert_eq!(class(Machine::Arm, &all, 0x1000_0000), Class::ELF32);
         assert_eq!(class(Machine::Arm, &[segment(0xc000_0000, 1 << 32, 0x1000)], 0x1000), Class::ELF64);
