@@ -4,11 +4,15 @@ use vmcore::headers::Machine;
 use vmcore::kdump::Utsname;
 use vmcore::vmcoreinfo::VmcoreInfo;
 
+/// What stands for a string that is not known: libkdumpfile, and so drgn, takes a structure without a version for damaged,
+/// and then does not know the architecture.
+const UNKNOWN: &[u8] = b"unknown";
+
 /// What is known without it: the release by VMCOREINFO, and the architecture. Readers of kdump files need the latter.
 #[must_use]
 pub fn of(machine: Machine, info: &VmcoreInfo<'_>) -> [u8; wire::UTSNAME_BYTES] {
-    let release = info.os_release().unwrap_or_default();
-    Utsname::new([b"Linux", b"", release.as_bytes(), b"", machine.name().as_bytes(), b""]).to_bytes()
+    let release = info.os_release().map_or(UNKNOWN, str::as_bytes);
+    Utsname::new([b"Linux", b"", release, UNKNOWN, machine.name().as_bytes(), b""]).to_bytes()
 }
 
 /// What the crashed kernel `said`, or what is known without it if it said nothing. If it names another architecture than
@@ -57,6 +61,13 @@ mod tests {
         }
         assert_eq!(of_machine(&said(b"x86_64"), Machine::Aarch64, &info), said(b"aarch64"));
         assert_eq!(of_machine(&said(b""), x86, &info), of(x86, &info));
+    }
+
+    #[test]
+    fn no_string_that_readers_look_at_is_empty() {
+        let utsname = Utsname::from_bytes(&of(Machine::Aarch64, &VmcoreInfo::new(b"")));
+        let strings = [&b"Linux"[..], b"", b"unknown", b"unknown", b"aarch64", b""];
+        assert_eq!(utsname.strings(), strings);
     }
 
     #[test]
