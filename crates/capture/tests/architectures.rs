@@ -30,6 +30,9 @@ const PT_NOTE: u32 = 4;
 const UTSNAME: u64 = 0x64_0000;
 const LOG: u64 = 0x65_0000;
 const STACK: u64 = 0x66_0000;
+/// Text that the stack returns to: on arm, on aarch64.
+const ARM_TEXT: u64 = 0x10_3004;
+const AARCH64_TEXT: u64 = arm::IMAGE - arm::AARCH64_RAM + 0x3004;
 
 /// A crashed machine, and its reservation behind its RAM.
 struct Memory {
@@ -61,8 +64,14 @@ impl Memory {
         let utsname = Utsname::new([b"Linux", b"board", b"6.1.0", b"#1", machine.name().as_bytes(), b""]);
         crashed.ram.put(start + UTSNAME, &utsname.to_bytes());
         log(&mut crashed, start + LOG, linear);
+        let return_address = match machine {
+            Machine::Arm => va(ARM_TEXT),
+            // Signed: `autiasp` takes these bits away again.
+            _ => (start + AARCH64_TEXT + arm::KIMAGE_VOFFSET) & !(0x5a << 48),
+        };
+        crashed.ram.put(start + STACK + 0x200, &return_address.to_le_bytes()[..machine.long_bytes()]);
         crashed.info += &format!(
-            "SYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)=0\nCRASHTIME=1700000000\n",
+            "NUMBER(KERNELPACMASK)=0x7f000000000000\nSYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)=0\nCRASHTIME=1700000000\n",
             va(UTSNAME)
         );
 
@@ -266,7 +275,7 @@ fn a_dump_of_arm_or_aarch64_has_the_pages_of_its_level() {
 }
 
 #[test]
-fn name_log_and_stack_of_arm_or_aarch64_come_first() {
+fn name_log_and_stack_of_arm_or_aarch64_and_the_text_it_returns_to_come_first() {
     for memory in [Memory::arm(), Memory::aarch64()] {
         let machine = memory.crashed.machine;
         let (_, received) = dump(&memory, DumpLevel::ALL);
@@ -278,10 +287,15 @@ fn name_log_and_stack_of_arm_or_aarch64_come_first() {
         );
         // The stack is 8 KiB on arm, 16 KiB on aarch64.
         let stack = (memory.crashed.ram.start + STACK) >> 12;
-        let pages = if machine == Machine::Arm { 2 } else { 4 };
+        let (pages, text) = if machine == Machine::Arm { (2, ARM_TEXT) } else { (4, AARCH64_TEXT) };
         let first: Vec<u64> = received.order[..pages].to_vec();
         let mut sorted = first.clone();
         sorted.sort_unstable();
         assert!(sorted.into_iter().eq(stack..stack + pages as u64), "{machine:?}: {first:x?}");
+        assert_eq!(
+            received.order[pages],
+            (memory.crashed.ram.start + text) >> 12,
+            "{machine:?}: what it returns to"
+        );
     }
 }

@@ -77,7 +77,9 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         let on_stack = (0..bytes).step_by(kernel.long_bytes()).filter_map(|offset| {
             VirtAddr(status.sp).checked_add(offset).and_then(|at| kernel.read_pointer(at).ok())
         });
+        let signature = self.crash.info().number_u64("KERNELPACMASK").unwrap_or(0);
         for address in registers.chain(on_stack) {
+            let address = unsigned_address(address, signature);
             let place = kernel.mapping(address).ok().and_then(|mapping| mapping.place_of(address));
             let Some((pa, _)) = place else { continue };
             let pfn = pa.pfn(self.crash.page_shift());
@@ -136,6 +138,13 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         }
         Ok(())
     }
+}
+
+/// A return address without its signature (aarch64, pointer authentication): those bits are ones in the kernel's half, which
+/// bit 55 tells.
+const fn unsigned_address(address: VirtAddr, signature: u64) -> VirtAddr {
+    const IS_KERNEL: u64 = 1 << 55;
+    if address.0 & IS_KERNEL == 0 { address } else { VirtAddr(address.0 | signature) }
 }
 
 /// Bytes of a kernel stack, and what it is aligned to (`THREAD_SIZE`, arch/*/include/asm/): on aarch64 a page at least.

@@ -202,9 +202,9 @@ pub(crate) const AARCH64_RAM: u64 = 0x4000_0000;
 pub(crate) const AARCH64_FRAMES: u64 = 4096;
 pub(crate) const LINEAR_MAP: u64 = 0xffff_0000_0000_0000;
 const VMEMMAP: u64 = 0xffff_fc00_0000_0000;
-const KIMAGE_VOFFSET: u64 = 0xffff_d0af_d000_0000;
+pub(crate) const KIMAGE_VOFFSET: u64 = 0xffff_d0af_d000_0000;
 const TABLES: u64 = AARCH64_RAM + 0x10_0000;
-const IMAGE: u64 = AARCH64_RAM + 0x20_0000;
+pub(crate) const IMAGE: u64 = AARCH64_RAM + 0x20_0000;
 pub(crate) const SECTIONS: u64 = AARCH64_RAM + 0x60_0000;
 const STRUCT_PAGES: u64 = AARCH64_RAM + 0x80_0000;
 
