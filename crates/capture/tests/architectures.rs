@@ -7,14 +7,13 @@
     missing_docs
 )]
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use capture::{Budget, Clock, Crash, Link, Options, send};
+use capture::{Budget, Crash, Link, Options, send};
 use codec::Method;
 use kernel::arm::{self, Crashed};
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault};
+use ticking::Ticking;
 use vmcore::headers::{Class, CoreHeader, Machine, ProgramHeader, ehdr_bytes, push_program_header};
 use vmcore::kdump::Utsname;
 use vmcore::notes::{CORE_NAME, NT_PRSTATUS, VMCOREINFO_NAME, push_note};
@@ -22,6 +21,8 @@ use wire::{Block, Event, MetaKind, Receiver, Record, Records, SessionHeader, Ses
 
 #[path = "../../memory/tests/support/mod.rs"]
 mod kernel;
+#[path = "support/ticking.rs"]
+mod ticking;
 
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
@@ -187,16 +188,6 @@ impl Link for Line {
 
     fn read(&mut self, _buf: &mut [u8]) -> usize {
         0
-    }
-}
-
-#[derive(Default)]
-struct Ticking(Cell<Duration>);
-
-impl Clock for Ticking {
-    fn now(&self) -> Duration {
-        self.0.set(self.0.get() + Duration::from_micros(10));
-        self.0.get()
     }
 }
 

@@ -1,11 +1,10 @@
 //! The whole way in one process: synthetic crashed memory ─▶ capture ─▶ line ─▶ receiver ─▶ records ─▶ compare.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use capture::{Budget, Clock, Crash, Link, Options, SendError, send};
+use capture::{Budget, Crash, Link, Options, SendError, send};
 use codec::Method;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
@@ -14,6 +13,11 @@ use vmcore::vmcoreinfo::VmcoreInfo;
 use wire::{
     Block, Event, MetaKind, Receiver, Record, Records, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES,
 };
+
+#[path = "support/ticking.rs"]
+mod ticking;
+
+use ticking::Ticking;
 
 const ELFCOREHDR_PA: u64 = 0x80_0000;
 const NOTES_PA: u64 = 0x81_0000;
@@ -137,17 +141,6 @@ impl Link for Line {
 
     fn read(&mut self, _buf: &mut [u8]) -> usize {
         0
-    }
-}
-
-/// Advances by itself: every look at it takes 10 µs.
-#[derive(Default)]
-struct Ticking(Cell<Duration>);
-
-impl Clock for Ticking {
-    fn now(&self) -> Duration {
-        self.0.set(self.0.get() + Duration::from_micros(10));
-        self.0.get()
     }
 }
 

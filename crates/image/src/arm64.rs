@@ -81,17 +81,11 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-
-    /// An image of 0x206 bytes that is entered at 0x100.
-    fn image() -> FlatImage {
-        let mut bytes = vec![0x5a; 0x206];
-        bytes[..HEADER_BYTES].fill(0);
-        FlatImage::new(bytes, 0x20_1000, 0x100)
-    }
+    use crate::head::image_with_room;
 
     #[test]
     fn the_header_is_these_bytes() {
-        let file = build(&image()).unwrap();
+        let file = build(&image_with_room(HEADER_BYTES)).unwrap();
         // b 0x100: 0x40 words.
         let mut expected = vec![0x40, 0, 0, 0x14, 0, 0, 0, 0];
         expected.extend([0; 8]);
@@ -100,30 +94,30 @@ mod tests {
         expected.extend([0; 24]);
         expected.extend(*b"ARMd\0\0\0\0");
         assert_eq!(file[..64], expected);
-        assert_eq!(file[64..0x206], image().bytes[64..]);
+        assert_eq!(file[64..0x206], image_with_room(HEADER_BYTES).bytes[64..]);
         assert_eq!(file.len(), 0x208);
     }
 
     #[test]
     fn what_was_built_is_parsed_again() {
-        let header = parse(&build(&image()).unwrap()).unwrap();
+        let header = parse(&build(&image_with_room(HEADER_BYTES)).unwrap()).unwrap();
         assert_eq!((header.text_offset.get(), header.image_size.get()), (0, 0x20_1000));
     }
 
     #[test]
     fn an_image_without_room_for_the_header_is_refused() {
-        let mut occupied = image();
+        let mut occupied = image_with_room(HEADER_BYTES);
         occupied.bytes[8] = 1;
         assert_eq!(build(&occupied), Err(HeaderError::Occupied { header_bytes: 64 }));
         for entry in [0, 60, 0x101] {
-            let image = FlatImage { entry, ..image() };
+            let image = FlatImage { entry, ..image_with_room(HEADER_BYTES) };
             assert_eq!(build(&image), Err(HeaderError::Entry { entry, header_bytes: 64 }));
         }
     }
 
     #[test]
     fn a_cut_or_foreign_file_is_refused() {
-        let file = build(&image()).unwrap();
+        let file = build(&image_with_room(HEADER_BYTES)).unwrap();
         for length in 0..64 {
             assert_eq!(parse(&file[..length]), Err(HeaderError::Short { actual: length, wanted: 64 }));
         }

@@ -57,3 +57,11 @@ pub(crate) fn with_header(image: &FlatImage, header: &[u8]) -> Result<Vec<u8>, H
     room.ok_or(occupied)?.copy_from_slice(header);
     Ok(file)
 }
+
+/// An image of 0x206 bytes that is entered at 0x100, for tests.
+#[cfg(test)]
+pub(crate) fn image_with_room(header_bytes: usize) -> FlatImage {
+    let mut bytes = alloc::vec![0x5a; 0x206];
+    bytes[..header_bytes].fill(0);
+    FlatImage::new(bytes, 0x20_1000, 0x100)
+}
