@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use end_to_end::{BOOT, Crashed, DUMP, Received, Receiver, Spec, compare, rcapture};
+use end_to_end::{BOOT, Crashed, DUMP, Received, Receiver, Spec, compare, is_left_to_full, rcapture};
 use rcapture_qemu::{Machine, MachineBuilder, Trigger};
 
 /// From then on no card writes to memory.
@@ -58,6 +58,8 @@ struct Trial {
     modules: &'static [&'static str],
     /// More of the crashed kernel's command line.
     append: &'static str,
+    /// Which version of virtio the devices without a bus have.
+    mmio: &'static str,
     /// QEMU's devices; a card gets the next network.
     devices: Vec<&'static str>,
     /// What the crashed kernel does last.
@@ -76,6 +78,7 @@ impl Trial {
             board: "q35",
             modules: &PCI_MODULES,
             append: "",
+            mmio: "virtio-mmio.force-legacy=true",
             devices: devices.to_vec(),
             last: vec![KEEP_BUSY, CRASH],
             host: "10.0.2.2",
@@ -94,6 +97,8 @@ impl Trial {
             let machine = machine
                 .board(self.board)
                 .append(self.append)
+                .argument("-global")
+                .argument(self.mmio)
                 .trigger(Trigger::Command(self.last.join("; ")))
                 .capture_cmdline(format!("rcapture.dump_level={dump_level} {link} {}", self.settings));
             let mut networks = 2..;
@@ -154,7 +159,8 @@ fn a_transitional_card_by_dhcp() {
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn a_modern_card_with_a_given_address() {
-    Trial::pc(&["virtio-net-pci,disable-legacy=on"], FIRST).every_page_arrives(|_| ());
+    // With four megabytes of registers.
+    Trial::pc(&["virtio-net-pci,disable-legacy=on,page-per-vq=on"], FIRST).every_page_arrives(|_| ());
 }
 
 #[test]
@@ -198,15 +204,28 @@ fn the_second_of_two_cards_behind_bridges_with_registers_above_4_gib() {
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn the_one_with_a_carrier_of_two_cards_without_a_bus() {
-    Trial {
+    the_one_with_a_carrier("virtio-mmio.force-legacy=true");
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn the_one_with_a_carrier_of_two_modern_cards_without_a_bus() {
+    if !is_left_to_full() {
+        the_one_with_a_carrier("virtio-mmio.force-legacy=false");
+    }
+}
+
+fn the_one_with_a_carrier(mmio: &'static str) {
+    let trial = Trial {
         board: MICROVM,
         append: MICROVM_CLOCK,
         modules: &MMIO_MODULES,
+        mmio,
         last: vec![TELL_OF_CARDS, KEEP_BUSY, CRASH],
         host: "10.0.3.2",
         ..Trial::pc(&["virtio-net-device", "virtio-net-device"], SECOND)
-    }
-    .every_page_arrives(|machine| {
+    };
+    trial.every_page_arrives(|machine| {
         machine.wait_for_line_text("LAB: busy", BOOT).unwrap();
         machine.monitor("set_link net2 off").unwrap();
     });

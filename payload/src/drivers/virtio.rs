@@ -17,6 +17,10 @@ use crate::arch::paging;
 /// Descriptors of a queue: what devices have, and what those without VIRTIO_F_VERSION_1 insist on.
 const QUEUE_SIZE: usize = 256;
 
+/// Mapped of a region of registers. What is used is in front; a card with a page for each of a thousand queues
+/// (page-per-vq) has megabytes of them.
+const MAX_REGION_BYTES: usize = 64 * 1024;
+
 /// Frames that wait to be sent, or for which there is room when they come.
 const FRAMES: usize = 16;
 
@@ -53,7 +57,7 @@ unsafe impl Hal for Dma {
 
     unsafe fn mmio_phys_to_virt(pa: PhysAddr, bytes: usize) -> NonNull<u8> {
         // There is no other answer: an access faults, and that is reported.
-        paging::map_device(pa, bytes)
+        paging::map_device(pa, bytes.min(MAX_REGION_BYTES))
             .ok()
             .and_then(|va| NonNull::new(core::ptr::with_exposed_provenance_mut(va)))
             .unwrap_or(NonNull::dangling())
