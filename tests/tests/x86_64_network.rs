@@ -121,11 +121,7 @@ impl Trial {
     fn every_page_arrives(&self, meanwhile: impl Fn(&mut Machine)) {
         let port = free_port();
         let mut crashed = self.crash(QUIET, port, meanwhile);
-        let output = crashed.path("dumps");
-        fs::create_dir_all(&output).unwrap();
-        let mut command = rcapture();
-        command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]).arg(&output);
-        let receiver = Receiver::spawn(command, output, crashed.path("recv.stderr"));
+        let receiver = listen(&crashed, port);
         crashed.machine.cont().unwrap();
         let Received { status, stderr, directory } = receiver.wait(DUMP);
         assert!(status.success(), "{status}: {stderr}");
@@ -143,6 +139,15 @@ impl Trial {
         println!("{comparison}");
         assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
     }
+}
+
+/// Starts `rcapture recv --listen`.
+fn listen(crashed: &Crashed, port: u16) -> Receiver {
+    let output = crashed.path("over-the-network");
+    fs::create_dir_all(&output).unwrap();
+    let mut command = rcapture();
+    command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]).arg(&output);
+    Receiver::spawn(command, output, crashed.path("listen.stderr"))
 }
 
 /// A port that was free a moment ago.
@@ -263,4 +268,28 @@ fn a_receiver_that_does_not_answer_is_passed_over_for_the_serial_line() {
     let mut trial = Trial::pc(&["virtio-net-pci"], settings);
     trial.spec.dump_level = 31;
     trial.falls_back_to_serial(free_port(), "no connection within 15 s");
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn a_receiver_that_goes_away_for_good_is_given_up_for_the_serial_line() {
+    if is_left_to_full() {
+        return;
+    }
+    let settings = "ip=dhcp rcapture.link=serial:ttyS0 rcapture.compress=deflate";
+    let mut trial = Trial::pc(&["virtio-net-pci"], settings);
+    trial.spec.dump_level = 31;
+    let port = free_port();
+    let mut crashed = trial.crash(QUIET, port, |_| ());
+    let gone = listen(&crashed, port);
+    let receiver = crashed.start_listening();
+    crashed.machine.cont().unwrap();
+    gone.wait_for_journal(1 << 20, DUMP);
+    gone.kill();
+    crashed.machine.wait_for_line_text("the link took no byte for 60 s", DUMP).unwrap();
+    let Received { status, stderr, directory } = receiver.wait(DUMP);
+    assert!(status.success(), "{status}: {stderr}");
+    let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
+    println!("{comparison}");
+    assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
 }
