@@ -14,16 +14,17 @@
 //! | --- | --- |
 //! | 4 | length of the payload, at most [`MAX_PAYLOAD_BYTES`] |
 //! | 4 | CRC-32 of kind and payload |
-//! | 1 | kind: 1 session, 2 block, 3 end, 4 restart; others are passed over |
+//! | 1 | kind: 1 session, 2 block, 3 end, 4 restart, 5 stored; others are passed over |
 //! | … | payload |
 //!
 //! A session is the session's number (2) and the session header as on the wire; a block is stream (1), number (4),
 //! generation (4) and the encoded block; an end is the end as on the wire; a restart is the first block that is void (4): the sender went back to it, or a
-//! receiver that was started again asked for it.
+//! receiver that was started again asked for it. Stored is the number of blocks (4) and the cursor where the last one ends (pass 1, position 8): it stands
+//! beside a complete vmcore for all of them.
 
 use std::io::{self, Write};
 
-use wire::{MAX_ENCODED_BYTES, SessionEnd, SessionHeader, SessionId};
+use wire::{Cursor, MAX_ENCODED_BYTES, SessionEnd, SessionHeader, SessionId};
 
 use crate::file::ReadAt;
 
@@ -52,6 +53,8 @@ pub enum Entry {
     End(SessionEnd),
     /// The sender went back: blocks of stream 0 from this number on come again.
     Restart(u32),
+    /// So many blocks, and where the last one ends: all of the session, of which a vmcore was made.
+    Stored(u32, Cursor),
 }
 
 /// A block in a journal.
@@ -143,6 +146,15 @@ impl<W: Write> Writer<W> {
     /// Those of `out`.
     pub fn restart(&mut self, first_block: u32) -> io::Result<()> {
         self.append(4, &[&first_block.to_le_bytes()]).map(|_| ())
+    }
+
+    /// Appends that all `blocks`, the last of which ends at `cursor`, are in a vmcore.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn stored(&mut self, blocks: u32, cursor: Cursor) -> io::Result<()> {
+        let position = cursor.position.to_le_bytes();
+        self.append(5, &[&blocks.to_le_bytes(), &[cursor.pass], &position]).map(|_| ())
     }
 
     /// Appends a record in one write, and returns where its payload begins.
@@ -297,6 +309,12 @@ fn entry(kind: u8, payload: Vec<u8>, payload_at: u64) -> Option<Entry> {
         }
         3 => SessionEnd::decode(&payload).map(Entry::End),
         4 => payload.first_chunk().map(|first| Entry::Restart(u32::from_le_bytes(*first))),
+        5 => {
+            let (blocks, rest) = payload.split_first_chunk()?;
+            let (&pass, rest) = rest.split_first()?;
+            let position = u64::from_le_bytes(*rest.first_chunk()?);
+            Some(Entry::Stored(u32::from_le_bytes(*blocks), Cursor { pass, position }))
+        }
         _ => None,
     }
 }

@@ -11,6 +11,7 @@
 
 mod console;
 mod directory;
+mod dismissal;
 mod dmesg;
 mod greeting;
 mod line;

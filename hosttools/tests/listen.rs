@@ -4,9 +4,11 @@
 mod support;
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -260,6 +262,75 @@ fn a_listener_that_is_started_again_knows_which_dumps_are_complete() {
         target.finish();
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 2);
     }
+}
+
+/// A way to the listener that carries so many bytes of the first connection, and from then on nothing back; the connection
+/// breaks when the dump is complete.
+fn without_last_replies(listener: SocketAddr, bytes: usize, broken: Receiver<()>) -> SocketAddr {
+    let way = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = way.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut broken = Some(broken);
+        for target in way.incoming() {
+            let (mut target, mut host) = (target.unwrap(), TcpStream::connect(listener).unwrap());
+            let (mut replies, mut back) = (host.try_clone().unwrap(), target.try_clone().unwrap());
+            let is_deaf = Arc::new(AtomicBool::new(false));
+            let deaf = is_deaf.clone();
+            std::thread::spawn(move || {
+                let mut buf = [0; 1000];
+                while let Ok(count @ 1..) = replies.read(&mut buf) {
+                    if !deaf.load(Ordering::Relaxed) && back.write_all(&buf[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+            let broken = broken.take();
+            std::thread::spawn(move || {
+                let (mut buf, mut carried) = ([0; 1000], 0);
+                target.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                loop {
+                    match target.read(&mut buf) {
+                        Ok(0) => break,
+                        Ok(count) => {
+                            carried += count;
+                            let is_first = broken.is_some();
+                            is_deaf.store(is_first && carried >= bytes, Ordering::Relaxed);
+                            // It may have had enough; the target is not to learn that from us.
+                            let _ = host.write_all(&buf[..count]);
+                        }
+                        Err(_) if broken.as_ref().is_some_and(|broken| broken.try_recv().is_ok()) => break,
+                        Err(_) => {}
+                    }
+                }
+                let _ = target.shutdown(Shutdown::Both);
+                let _ = host.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_sender_that_has_not_heard_that_its_dump_is_complete_is_told_when_it_comes_back() {
+    let out = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start(out.path(), &[]);
+    let (break_it, broken) = channel();
+    let carried = Memory::new().line().len() - 50_000;
+    let way = without_last_replies(listener.address, carried, broken);
+    let target = TcpTarget::crash(Memory::new(), 1, way, slowly());
+    let dump = directory(&listener.next("complete"));
+    assert!(!target.is_finished(), "it is to miss the last replies");
+    break_it.send(()).unwrap();
+    let started = Instant::now();
+    while !target.is_finished() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it waits");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Or one that has begun anew.
+    let target = TcpTarget::crash(Memory::new(), 1, listener.address, Network::default());
+    target.finish();
+    assert_dump_of(&dump, &Memory::new());
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Recovered {
             }
             Ok(Some(Entry::End(end))) => Some(Step::Done(Done::End(end))),
             Ok(Some(Entry::Restart(first))) => Some(Step::Done(Done::Restart(first))),
-            Ok(Some(Entry::Session(..))) => Some(Step::Done(Done::Nothing)),
+            Ok(Some(Entry::Session(..) | Entry::Stored(..))) => Some(Step::Done(Done::Nothing)),
             Ok(None) => None,
             Err(error) => {
                 failed = Some(error);

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use wire::{SessionHeader, SessionId};
+use wire::{Cursor, SessionHeader, SessionId};
 
 use crate::Error;
 use crate::dump::{Dump, JournalDump};
@@ -61,20 +61,33 @@ pub(super) fn find_unfinished(
     Ok(None)
 }
 
-/// Whether this session has left a complete vmcore in a directory of `parent`.
-pub(super) fn is_finished(parent: &Path, id: SessionId, header: &SessionHeader) -> bool {
-    directories(parent).any(|directory| {
-        journal_of(&directory.join(FINISHED), id, header).is_some()
-            || (has_all(&directory) && journal_of(&directory.join("journal"), id, header).is_some())
+/// How many blocks this session had, and where the last one ended, if it has left a complete vmcore in a directory of
+/// `parent`.
+pub(super) fn find_finished(parent: &Path, id: SessionId, header: &SessionHeader) -> Option<(u32, Cursor)> {
+    directories(parent).find_map(|directory| {
+        let file = journal_of(&directory.join(FINISHED), id, header)?;
+        let mut entries = Reader::new(&file).ok()?;
+        loop {
+            if let Entry::Stored(blocks, cursor) = entries.next_entry().ok()?? {
+                return Some((blocks, cursor));
+            }
+        }
     })
 }
 
-/// The vmcore in `directory` is complete: its session is known again, by whichever receiver, if it comes back.
-pub(super) fn set_finished(directory: &Path, id: SessionId, header: &SessionHeader) -> Result<(), Error> {
+/// The vmcore in `directory` is complete, of so many blocks, the last of which ended there: its session is known again, by
+/// whichever receiver, if it comes back.
+pub(super) fn set_finished(
+    directory: &Path,
+    id: SessionId,
+    header: &SessionHeader,
+    (blocks, cursor): (u32, Cursor),
+) -> Result<(), Error> {
     let path = directory.join(FINISHED);
     let io = Error::io("write", &path);
     let record = Writer::new(create_new(&path)?).and_then(|mut journal| {
         journal.session(id, header)?;
+        journal.stored(blocks, cursor)?;
         journal.into_inner().sync_all()
     });
     record.map_err(io)?;
@@ -130,6 +143,31 @@ mod tests {
         assert_eq!(host(""), "unknown");
         assert_eq!(host("(none)"), "unknown");
         assert_eq!(date(1_700_000_000), "20231114T221320Z");
+    }
+
+    #[test]
+    fn a_finished_session_is_known_by_its_number_and_its_header() {
+        let parent = tempfile::tempdir().unwrap();
+        let header = SessionHeader {
+            e_machine: 62,
+            page_shift: 12,
+            dump_level: 0,
+            crash_time: 1,
+            ram_pages: 1,
+            utsname: [0; wire::UTSNAME_BYTES],
+        };
+        let directory = create(parent.path(), &header).unwrap();
+        let (id, stored) = (SessionId(7), (9, Cursor { pass: 14, position: 1 << 40 }));
+        assert_eq!(find_finished(parent.path(), id, &header), None);
+        set_finished(&directory, id, &header, stored).unwrap();
+        assert_eq!(find_finished(parent.path(), id, &header), Some(stored));
+        assert_eq!(find_finished(parent.path(), SessionId(8), &header), None);
+        assert_eq!(find_finished(parent.path(), id, &SessionHeader { crash_time: 2, ..header }), None);
+        // One that was cut is none.
+        let path = directory.join(FINISHED);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(find_finished(parent.path(), id, &header), None);
     }
 
     #[test]

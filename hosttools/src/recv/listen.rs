@@ -2,7 +2,8 @@
 //!
 //! # Flow
 //! connection ─▶ [`Greeting`] (all of them on one thread, until a session header comes) ─▶ [`Served`] (a thread for each
-//! session), which takes over from connection to connection as its sender needs.
+//! session), which takes over from connection to connection as its sender needs. One whose dump is complete is told so
+//! ([`dismiss`]).
 //!
 //! Anybody may connect: everything is bounded before a sender is known, and by [`Limits`] from then on.
 
@@ -12,14 +13,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wire::{SessionHeader, SessionId};
+use wire::{Cursor, SessionHeader, SessionId};
 
+use super::dismissal::dismiss;
 use super::greeting::{Connection, Greeting, Heard};
 use super::line::{Line, Mode};
 use super::notice::{Notice, Teller};
@@ -39,6 +42,9 @@ const ACCEPT_AT_ONCE: usize = 16;
 
 /// Sessions that are over and are remembered: a sender that did not hear so may come back.
 const MAX_OVER: usize = 256;
+
+/// Senders whose dump is complete that are told so at the same time; others come again.
+const MAX_DISMISSALS: usize = 16;
 
 /// Why the sender of a dump that is complete need not come again.
 const COMPLETE: &str = "its dump is complete";
@@ -90,6 +96,7 @@ pub fn listen(
         listening,
         teller: Teller::new(listening.json),
         sessions: Mutex::default(),
+        dismissals: AtomicUsize::new(0),
         writing: Mutex::new(()),
     };
     listener.teller.tell(Notice::Listening { address: listener.socket.local_addr().map_err(io())? });
@@ -112,6 +119,8 @@ struct Listener<'a> {
     listening: &'a Listening,
     teller: Teller,
     sessions: Mutex<Sessions>,
+    /// Senders that are being told that their dump is complete.
+    dismissals: AtomicUsize,
     /// Held while a vmcore is written: one after the other, for memory's sake.
     writing: Mutex<()>,
 }
@@ -231,14 +240,14 @@ impl Listener<'_> {
             }
             return;
         }
+        let finished = directory::find_finished(&self.options.directory, connection.id, &connection.header);
+        if let Some(stored) = finished {
+            return self.dismiss(scope, connection, stored);
+        }
         if let Some((.., why)) =
             sessions.over.iter().find(|(id, header, _)| *id == connection.id && *header == connection.header)
         {
             return self.reject(peer, why);
-        }
-        // Of a listener before this one.
-        if directory::is_finished(&self.options.directory, connection.id, &connection.header) {
-            return self.reject(peer, COMPLETE);
         }
         if sessions.live.len() >= self.limits.max_sessions {
             return self.reject(peer, "as many sessions as allowed are being received");
@@ -260,6 +269,30 @@ impl Listener<'_> {
         match begun {
             Ok(live) => sessions.live.push(live),
             Err(error) => self.teller.tell(Notice::Failed { peer, error: &error.to_string() }),
+        }
+    }
+
+    /// Tells a sender whose dump is complete that it is. The thread is of no session, and soon over.
+    fn dismiss<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        connection: Connection,
+        stored: (u32, Cursor),
+    ) {
+        let peer = connection.peer;
+        self.reject(peer, COMPLETE);
+        if self.dismissals.fetch_add(1, Ordering::Relaxed) >= MAX_DISMISSALS {
+            self.dismissals.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let dismissed = thread::Builder::new().name(peer.to_string()).spawn_scoped(scope, move || {
+            // A connection that breaks is made again.
+            let _ = dismiss(connection, stored, self.stop);
+            self.dismissals.fetch_sub(1, Ordering::Relaxed);
+        });
+        if let Err(error) = dismissed {
+            self.dismissals.fetch_sub(1, Ordering::Relaxed);
+            self.teller.tell(Notice::Failed { peer, error: &error.to_string() });
         }
     }
 

@@ -177,7 +177,7 @@ impl<'a> Reception<'a> {
 }
 
 /// A number by which the sender tells this receiver from the one before.
-fn random_id() -> u8 {
+pub(super) fn random_id() -> u8 {
     // The standard library's source of randomness.
     let [byte, ..] = RandomState::new().build_hasher().finish().to_le_bytes();
     byte.max(1)

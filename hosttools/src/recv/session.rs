@@ -301,7 +301,7 @@ impl Session {
         syncer.finish()?;
         let file = journal.into_inner();
         let is_complete = assembly.is_complete();
-        let (id, header) = (assembly.session(), assembly.header().clone());
+        let (id, header, stored) = (assembly.session(), assembly.header().clone(), assembly.resume_at());
         let bad_blocks = assembly.bad_blocks();
         let kept_pages = assembly.kept_pages();
         let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
@@ -313,7 +313,7 @@ impl Session {
         let written = write::to_file(dump, &vmcore, options.write, show)?;
         let log = dmesg.finish(dump);
         if is_complete {
-            directory::set_finished(&directory, id, &header)?;
+            directory::set_finished(&directory, id, &header, stored)?;
         }
         if is_complete && !options.keep_journal {
             std::fs::remove_file(&journal_path).map_err(Error::io("remove", &journal_path))?;
