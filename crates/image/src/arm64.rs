@@ -105,6 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn the_header_of_a_stock_kernel_is_understood() {
+        // Debian's 6.1.0-50-cloud-arm64.
+        let mut file = *b"MZ@\xfaS#N\x14\0\0\0\0\0\0\0\0\0\0\xaa\x01\0\0\0\0\x0a\0\0\0\0\0\0\0\
+            \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0ARMd\x40\0\0\0";
+        let header = parse(&file).unwrap();
+        assert_eq!((header.text_offset.get(), header.image_size.get()), (0, 0x1aa_0000));
+        assert_eq!((header.flags.get(), header.res5.get()), (FLAGS, 64));
+        file[56] = 0;
+        assert!(parse(&file).is_err());
+    }
+
+    #[test]
     fn an_image_without_room_for_the_header_is_refused() {
         let mut occupied = image_with_room(HEADER_BYTES);
         occupied.bytes[8] = 1;

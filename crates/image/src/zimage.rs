@@ -193,6 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn the_header_of_a_stock_kernel_is_understood() {
+        // Debian's 6.1.0-50-armmp: its header from 0x24 on, its table, and the word that the tag leads to.
+        let mut file = vec![0; 0x53_2200];
+        let parts: [(usize, &[u32]); 3] = [
+            (0x24, &[0x016f_2818, 0, 0x53_2200, 0x0403_0201, 0x4545_4545, 0xd4f0, 0x40]),
+            (0xd4f0, &[6, 0x5a53_4c4b, 0x53_1871, 0x5_e4d4, 0x20_8000, 0x1_0000, 0]),
+            (0x53_1871, &[0x13a_10b4]),
+        ];
+        for (offset, words) in parts {
+            for (place, word) in file[offset..].chunks_exact_mut(4).zip(words) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let size = KernelSize { edata_bytes: 0x13a_10b4, bss_bytes: 0x5_e4d4 };
+        assert_eq!(parse(&file), Ok(ZImage { image_bytes: 0x53_2200, size: Some(size) }));
+    }
+
+    #[test]
     fn tags_that_are_not_known_are_passed_over() {
         let mut file = build(&image_with_room(HEADER_BYTES)).unwrap();
         // A tag of another kind, then one that is longer than it was: Linux has added words to it.
