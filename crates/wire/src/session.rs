@@ -41,7 +41,7 @@ impl Run {
 /// The first thing a receiver must know: which machine this is and what will come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionHeader {
-    /// ELF's number of the architecture (e_machine): 62 is x86_64.
+    /// ELF's number of the architecture (e_machine): 62 is x86_64, 40 arm, 183 aarch64.
     pub e_machine: u16,
     /// Pages have `1 << page_shift` bytes.
     pub page_shift: u8,
