@@ -1,8 +1,9 @@
 //! The sending side of a session, without any I/O: what goes on the line next.
 //!
 //! It begins one-way: what is on the line counts as sent, because there may be nobody who answers. The first
-//! [`Reply::Resume`] ends that. From then on a fragment counts once it is acknowledged, and a block is kept until the
-//! receiver has stored it durably.
+//! [`Reply::Resume`] ends that. From then on a fragment counts once it is acknowledged. A block is kept until the receiver
+//! has stored it durably, or has received it and its space is needed: should that receiver not live to store it, the next
+//! one says where to go on, and it is made again.
 //!
 //! A line keeps the order of what is sent. So there is no timer for resending: whatever was sent before a frame that
 //! came, and did not come itself, is lost. When there is nothing to send, a keep-alive finds out about the last frames.
@@ -145,9 +146,7 @@ impl Sender {
 
     /// Whether another block can be taken now.
     pub fn has_room(&mut self) -> bool {
-        if self.mode == Mode::OneWay {
-            self.window.make_room();
-        }
+        self.window.make_room();
         self.window.has_room()
     }
 
@@ -158,7 +157,7 @@ impl Sender {
         self.window.push(encoded, end);
     }
 
-    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 320 KiB.
+    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 304 KiB.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.window.held_bytes()
@@ -211,13 +210,13 @@ impl Sender {
 
     /// Whether every block has been sent at least once: the line has nothing to do.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub fn is_idle(&mut self) -> bool {
         self.window.waiting().is_none() && self.written == self.line.len() && self.text.is_empty()
     }
 
     /// Whether the session is over: nothing will follow.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
+    pub fn is_finished(&mut self) -> bool {
         self.is_idle() && self.is_over()
     }
 
@@ -391,10 +390,10 @@ impl Sender {
             }
             let came = age == 0 || (age <= ACK_HISTORY && history >> (age - 1) & 1 == 1);
             if let Payload::Fragment(id, bytes) = sent.what {
-                self.window.set_in_flight(id, false);
                 if came {
                     self.window.set_received(id);
                 }
+                self.window.set_in_flight(id, false);
                 if age <= ACK_HISTORY {
                     self.fragment_size.count(bytes, came);
                 }

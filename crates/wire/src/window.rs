@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use crate::block::{self, Cursor, MAX_ENCODED_BYTES};
 use crate::frame::{Fragment, MAX_FRAGMENT_BYTES};
 
-/// Encoded bytes that are kept: on a line of 3 Mbaud with 200 ms of latency, and a receiver that takes 200 ms more to
-/// store them, 180 KB are on their way.
-const ARENA_BYTES: usize = 320 * 1024;
+/// Encoded bytes that are kept: on a line of 3 Mbaud with 200 ms of latency 120 KB are on their way. Those that were received
+/// and are not stored yet stay as long as there is space: a receiver that is started again gets them without their being
+/// made again.
+const ARENA_BYTES: usize = 304 * 1024;
 
 /// Blocks that are kept, however small: a receiver collects so many at the same time.
 const MAX_BLOCKS: usize = crate::receiver::MAX_INCOMPLETE;
@@ -28,13 +29,15 @@ pub(crate) struct FragmentId {
     pub(crate) index: u8,
 }
 
-/// Blocks from the first that is not durably stored at the receiver to the last that was made.
+/// Blocks from the first that may be wanted again to the last that was made.
 pub(crate) struct Window {
     /// The encoded blocks, one behind the other.
     arena: VecDeque<u8>,
     blocks: VecDeque<Kept>,
     /// Number of the first block kept, or else of the next one made.
     base: u32,
+    /// Of blocks before this one every fragment was received or is on its way.
+    settled: u32,
     /// Blocks before this one were sent whole, at least once.
     sent: u32,
     /// Where the last block ended, and so where the next one begins.
@@ -110,6 +113,7 @@ impl Window {
             arena: VecDeque::with_capacity(ARENA_BYTES),
             blocks: VecDeque::with_capacity(MAX_BLOCKS),
             base: 0,
+            settled: 0,
             sent: 0,
             end: Cursor::START,
         }
@@ -155,7 +159,7 @@ impl Window {
         self.arena.len() + MAX_ENCODED_BYTES <= ARENA_BYTES && self.blocks.len() < MAX_BLOCKS
     }
 
-    /// Forgets blocks that have been received, oldest first, until there is space: nobody will store them durably.
+    /// Forgets blocks that have been received, oldest first, until there is space.
     pub(crate) fn make_room(&mut self) {
         let is_received = |kept: &Kept| kept.waiting().is_none() && kept.in_flight == Fragments::NONE;
         while !self.has_space() && self.blocks.front().is_some_and(is_received) {
@@ -186,10 +190,14 @@ impl Window {
     }
 
     /// The first fragment that was neither received nor is on its way.
-    pub(crate) fn waiting(&self) -> Option<FragmentId> {
-        (self.base..)
-            .zip(&self.blocks)
-            .find_map(|(block, kept)| kept.waiting().map(|index| FragmentId { block, index }))
+    pub(crate) fn waiting(&mut self) -> Option<FragmentId> {
+        let first = self.settled.max(self.base);
+        let skipped = usize::try_from(first - self.base).unwrap_or(usize::MAX);
+        let waiting = (first..)
+            .zip(self.blocks.iter().skip(skipped))
+            .find_map(|(block, kept)| kept.waiting().map(|index| FragmentId { block, index }));
+        self.settled = waiting.map_or_else(|| self.next(), |id| id.block);
+        waiting
     }
 
     /// A fragment's content; its bytes are copied to `scratch`.
@@ -219,6 +227,9 @@ impl Window {
     pub(crate) fn set_in_flight(&mut self, id: FragmentId, in_flight: bool) {
         if let Some(kept) = self.kept(id) {
             kept.in_flight.set(id.index, in_flight);
+            if kept.waiting().is_some() {
+                self.settled = self.settled.min(id.block);
+            }
         }
     }
 
@@ -261,6 +272,7 @@ impl Window {
         for kept in &mut self.blocks {
             (kept.received, kept.in_flight) = (Fragments::NONE, Fragments::NONE);
         }
+        self.settled = self.base;
     }
 
     /// Forgets everything; the next block made has number `base` and begins at `start`.
@@ -268,7 +280,7 @@ impl Window {
         self.end = start;
         self.blocks.clear();
         self.arena.clear();
-        (self.base, self.sent) = (base, base);
+        (self.base, self.settled, self.sent) = (base, base, base);
     }
 }
 

@@ -127,6 +127,30 @@ fn a_receiver_that_needs_what_is_gone_makes_the_sender_go_back() {
 }
 
 #[test]
+fn a_receiver_that_is_slow_to_store_does_not_hold_the_sender_up() {
+    const BLOCK_BYTES: usize = 60_000;
+    let mut line = Line::new();
+    line.push(BLOCK_BYTES, at(2, 10));
+    line.said();
+    line.hear(resume(7, 0, Cursor::START));
+    let mut latest = 0;
+    for number in 1u64..20 {
+        line.push(BLOCK_BYTES, at(2, 10 * (number + 1)));
+        // Nothing is stored, however much came.
+        for (sequence, _) in line.said() {
+            latest = sequence;
+            if sequence % 16 == 0 {
+                line.hear(Reply::Ack { receiver: 7, latest, history: u32::MAX, durable: 0 });
+            }
+        }
+        line.hear(Reply::Ack { receiver: 7, latest, history: u32::MAX, durable: 0 });
+    }
+    // The next receiver has what was stored: the first two blocks.
+    line.hear(resume(8, 2, at(2, 20)));
+    assert_eq!(line.sender.take_rewind(), Some(at(2, 20)), "it is made again");
+}
+
+#[test]
 fn a_receiver_that_may_have_blocks_of_the_run_before_is_not_taken_for_one_that_has_this_runs() {
     let mut line = Line::new();
     for run in 0..2 {
