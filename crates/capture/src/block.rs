@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use codec::{Encoder, Filter, Filtering, OutputFull, PIECE_BYTES};
 use wire::{BlockHeader, Cursor, HEADER_BYTES, MAX_ENCODED_BYTES, MAX_RAW_BYTES, Record, SessionEnd};
 
+/// What is only copied at a time: a page.
+const MAX_COPIED_BYTES: usize = 4096;
+
 /// Makes one block at a time.
 pub(crate) struct BlockBuilder {
     encoder: Box<dyn Encoder>,
@@ -72,7 +75,7 @@ impl BlockBuilder {
     pub(crate) fn open(&mut self, start: Cursor, filter: Filter) {
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
-        self.filtering = Filtering::new(filter);
+        self.filtering = Filtering::new(if self.encoder.only_copies() { Filter::None } else { filter });
         self.encoder.begin();
         self.open = Some(Open { start, end: start, raw_bytes: 0 });
     }
@@ -84,7 +87,8 @@ impl BlockBuilder {
         mut between: impl FnMut() -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        for piece in self.record.chunks_mut(PIECE_BYTES) {
+        let piece_bytes = if self.encoder.only_copies() { MAX_COPIED_BYTES } else { PIECE_BYTES };
+        for piece in self.record.chunks_mut(piece_bytes) {
             self.encoder.write(self.filtering.push(piece), &mut self.buffer)?;
             between()?;
         }

@@ -21,6 +21,7 @@ pub struct Crash {
     pub map_faults: Vec<MapFault>,
     /// The text of VMCOREINFO; empty if there is none.
     pub vmcoreinfo: Vec<u8>,
+    page_shift: u32,
 }
 
 impl Crash {
@@ -31,7 +32,8 @@ impl Crash {
     pub fn read(elfcorehdr_pa: u64, physical: &impl PhysMemory) -> Result<Self, ElfCoreHdrError> {
         let core = ElfCoreHdr::read(elfcorehdr_pa, &mut |pa, buf| physical.read(PhysAddr(pa), buf).is_ok())?;
         let (map, map_faults) = MemoryMap::from_segments(&core.loads);
-        let mut crash = Self { core, map, map_faults, vmcoreinfo: Vec::new() };
+        let mut crash =
+            Self { core, map, map_faults, vmcoreinfo: Vec::new(), page_shift: DEFAULT_PAGE_SHIFT };
         let mut buffer = Vec::new();
         for segment in &crash.core.notes {
             let notes = read_notes(segment, physical, &mut buffer);
@@ -39,6 +41,9 @@ impl Crash {
                 crash.vmcoreinfo = text.to_vec();
                 break;
             }
+        }
+        if let Some(page_shift) = crash.info().page_shift() {
+            crash.page_shift = page_shift;
         }
         Ok(crash)
     }
@@ -56,8 +61,8 @@ impl Crash {
 
     /// Pages have `1 << page_shift` bytes.
     #[must_use]
-    pub fn page_shift(&self) -> u32 {
-        self.info().page_shift().unwrap_or(DEFAULT_PAGE_SHIFT)
+    pub const fn page_shift(&self) -> u32 {
+        self.page_shift
     }
 
     /// Page frames with RAM in them.

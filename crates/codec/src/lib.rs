@@ -151,6 +151,12 @@ pub trait Encoder {
     /// How the block that was begun last is compressed, as its header has to say.
     fn id(&self) -> CodecId;
 
+    /// Whether [`Encoder::write`] only copies: it then takes some KiB in no time, and a [`Filter`] would cost more than it
+    /// gains.
+    fn only_copies(&self) -> bool {
+        false
+    }
+
     /// Starts a new block, whatever became of the one before.
     fn begin(&mut self);
 

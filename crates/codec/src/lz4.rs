@@ -32,6 +32,10 @@ impl Encoder for Lz4 {
         CodecId::Lz4
     }
 
+    fn only_copies(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self) {
         self.raw.clear();
     }

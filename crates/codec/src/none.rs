@@ -13,6 +13,10 @@ impl Encoder for Stored {
         CodecId::None
     }
 
+    fn only_copies(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self) {}
 
     fn room(&self, output_bytes: usize) -> usize {
