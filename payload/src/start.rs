@@ -200,8 +200,9 @@ impl Dump<'_> {
                 let (used, size) = heap::usage();
                 console::drain();
                 console::line(format_args!(
-                    "rcapture: done in {} s; heap {} of {} KiB",
+                    "rcapture: done in {}.{} s; heap {} of {} KiB",
                     clock.now().as_secs(),
+                    clock.now().subsec_millis() / 100,
                     used / 1024,
                     size / 1024
                 ));

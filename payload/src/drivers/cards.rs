@@ -97,16 +97,16 @@ pub(crate) fn open(config: &Config, ecam: &[Ecam], clock: &impl Clock) -> Result
         console::line(format_args!("rcapture: eth{number}: virtio-net at {place}: {seen}; reset and quiet"));
     }
     let seen: Vec<Seen> = found.iter().map(|card| card.seen).collect();
-    let Found { place, transport, .. } = found.swap_remove(choose(&seen, config.network.card)?);
+    let Found { place, transport, seen } = found.swap_remove(choose(&seen, config.network.card)?);
     match transport {
         AnyTransport::Modern(transport) => {
-            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
         }
         AnyTransport::Legacy(transport) => {
-            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
         }
         AnyTransport::Mmio(transport) => {
-            VirtioNet::new(transport).map(|card| Box::new(card) as Box<dyn Card>)
+            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
         }
     }
     .map_err(|error| CardError::Broken(place, error))

@@ -21,6 +21,9 @@ pub trait Card {
 
     /// Transmits a frame, sooner or later. One that it cannot take is lost, as on any network.
     fn transmit(&mut self, frame: &[u8]);
+
+    /// Sees to it that what was transmitted goes out: a card may collect frames, of which each would cost it a notification.
+    fn flush(&mut self) {}
 }
 
 /// A card as smoltcp wants it.
@@ -32,6 +35,10 @@ pub(super) struct Phy {
 impl Phy {
     pub(super) fn new(card: Box<dyn Card>) -> Self {
         Self { card, received: Box::new([0; MAX_FRAME_BYTES]) }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.card.flush();
     }
 }
 

@@ -158,6 +158,7 @@ impl<C: Clock> TcpLink<C> {
     fn poll(&mut self) {
         self.polled_at = self.clock.now();
         self.interface.poll(instant(self.polled_at), &mut self.phy, &mut self.sockets);
+        self.phy.flush();
         if let Some(dhcp) = self.dhcp {
             match self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).poll() {
                 Some(dhcpv4::Event::Configured(lease)) => {
