@@ -264,6 +264,11 @@ impl Receiver {
         Received { status, stderr: self.said(), directory: dumps.remove(0) }
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Bytes of the dump that are in its journal.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {

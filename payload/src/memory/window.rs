@@ -23,32 +23,57 @@ impl PhysMemory for LoaderMapping {
 /// Any physical memory, through the window. What of it is the crashed machine's RAM, [`memory::CrashedMemory`] knows.
 pub(crate) struct Physical;
 
-/// Which page each slot of the window shows: page `n` goes to slot `n % WINDOW_PAGES`, and stays until another wants
-/// it. One more than its address, so that no page is a zero, half as large as an `Option`.
-struct Slots([u64; WINDOW_PAGES]);
+/// What the window shows. Slots are taken one after the other, and given back all at once: what was there is then forgotten
+/// by the processor in one go, which for each page would take longer than to read it.
+struct Slots {
+    /// The page in each slot.
+    pages: [u64; WINDOW_PAGES],
+    /// In which slot a page was shown last, by its number modulo their count.
+    last: [u16; WINDOW_PAGES],
+    /// Slots in use: the first ones.
+    used: usize,
+}
 
-static SLOTS: Mutex<Slots> = Mutex::new(Slots([0; WINDOW_PAGES]));
+static SLOTS: Mutex<Slots> = Mutex::new(Slots { pages: [0; WINDOW_PAGES], last: [0; WINDOW_PAGES], used: 0 });
+
+/// No page begins here.
+const NOWHERE: u64 = 1;
 
 impl Slots {
     fn read_in_page(&mut self, pa: u64, buf: &mut [u8]) -> Result<(), ReadFault> {
         let offset = pa % PAGE_BYTES as u64;
         let page_pa = pa - offset;
         let fault = |kind, bytes: usize| ReadFault { pa: PhysAddr(pa + bytes as u64), kind };
-        let index = usize::try_from(page_pa / PAGE_BYTES as u64 % WINDOW_PAGES as u64)
-            .map_err(|_| fault(ReadFaultKind::NotRam, 0))?;
-        let slot = self.0.get_mut(index).ok_or(fault(ReadFaultKind::NotRam, 0))?;
-        let mut page_va = paging::RAM_WINDOW + index * PAGE_BYTES;
-        if *slot != page_pa + 1 {
-            page_va = paging::map_ram(index, page_pa).map_err(|_| fault(ReadFaultKind::Access, 0))?;
-            *slot = page_pa + 1;
-        }
+        let slot = self.slot_of(page_pa).ok_or(fault(ReadFaultKind::Access, 0))?;
         let within = usize::try_from(offset).map_err(|_| fault(ReadFaultKind::NotRam, 0))?;
-        copy_from(page_va + within, buf).map_err(|(kind, copied)| {
+        copy_from(paging::ram_va(slot) + within, buf).map_err(|(kind, copied)| {
             // What faulted once must not be met again by speculation.
-            paging::unmap_ram(index);
-            *slot = 0;
+            paging::unmap_ram(slot);
+            if let Some(page) = self.pages.get_mut(slot) {
+                *page = NOWHERE;
+            }
             fault(kind, copied)
         })
+    }
+
+    /// The slot that shows a page. `None`: no processor could have memory there.
+    fn slot_of(&mut self, page_pa: u64) -> Option<usize> {
+        let number = page_pa / PAGE_BYTES as u64;
+        let last = self.last.get_mut(usize::try_from(number % WINDOW_PAGES as u64).ok()?)?;
+        let slot = usize::from(*last);
+        if slot < self.used && self.pages.get(slot) == Some(&page_pa) {
+            return Some(slot);
+        }
+        if self.used == WINDOW_PAGES {
+            paging::clear_ram_window();
+            self.used = 0;
+        }
+        let slot = self.used;
+        paging::map_ram(slot, page_pa).ok()?;
+        *self.pages.get_mut(slot)? = page_pa;
+        *last = u16::try_from(slot).ok()?;
+        self.used += 1;
+        Some(slot)
     }
 }
 

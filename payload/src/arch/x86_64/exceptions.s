@@ -56,17 +56,24 @@ exception_common:
     iretq
 
 # guarded_copy(to: rdi, from: rsi, bytes: rdx) -> (vector: rax, bytes not copied: rdx)
-# The only instruction that touches crashed memory lies between guarded_copy_access and guarded_copy_resume; an
-# exception there comes back at guarded_copy_resume with its vector in rax.
+# The only instructions that touch crashed memory lie between guarded_copy_access and guarded_copy_resume; an exception
+# there comes back at guarded_copy_resume with its vector in rax. All the while rcx * r8 + rdx bytes are not copied.
     .globl guarded_copy
     .globl guarded_copy_access
     .globl guarded_copy_resume
     .balign 16
 guarded_copy:
-    mov rcx, rdx
     xor eax, eax                    # no vector: 0 (#DE) cannot come from a copy
+    mov r8d, 8
+    mov rcx, rdx
+    shr rcx, 3
+    and edx, 7
 guarded_copy_access:
+    rep movsq                       # by words: an emulated processor takes as long for a byte
+    mov r8d, 1
+    xchg rcx, rdx                   # none are left
     rep movsb
 guarded_copy_resume:
-    mov rdx, rcx
+    imul rcx, r8
+    add rdx, rcx
     ret

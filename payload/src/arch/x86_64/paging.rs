@@ -185,26 +185,40 @@ fn has_no_execute() -> bool {
     __cpuid(0x8000_0000).eax >= 0x8000_0001 && __cpuid(0x8000_0001).edx & (1 << 20) != 0
 }
 
-/// Lets page `slot` of the RAM window show the page at `page_pa`, read-only; returns where it appears.
+/// Where page `slot` of the RAM window appears.
+pub(crate) const fn ram_va(slot: usize) -> usize {
+    RAM_WINDOW + slot % WINDOW_PAGES * PAGE_BYTES
+}
+
+/// Lets page `slot` of the RAM window, which shows nothing, show the page at `page_pa`, read-only. The processor does not
+/// remember that there was nothing (SDM volume 3, 4.10.2.3).
 ///
 /// # Errors
 /// If no processor could have memory at `page_pa`.
-pub(crate) fn map_ram(slot: usize, page_pa: u64) -> Result<usize, CannotMap> {
-    let va = RAM_WINDOW + slot % WINDOW_PAGES * PAGE_BYTES;
+pub(crate) fn map_ram(slot: usize, page_pa: u64) -> Result<(), CannotMap> {
     let mut tables = TABLES.lock();
     let flags = PRESENT | tables.no_execute;
-    tables.map(va, page_pa, flags)?;
-    tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
-    Ok(va)
+    tables.map(ram_va(slot), page_pa, flags)
 }
 
 /// Takes the page at `slot` of the RAM window away.
 pub(crate) fn unmap_ram(slot: usize) {
-    let va = RAM_WINDOW + slot % WINDOW_PAGES * PAGE_BYTES;
+    let va = ram_va(slot);
     if let Some(entry) = TABLES.lock().leaf(va) {
         *entry = 0;
     }
     tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
+}
+
+/// Takes all pages of the RAM window away.
+pub(crate) fn clear_ram_window() {
+    let mut tables = TABLES.lock();
+    for slot in 0..WINDOW_PAGES {
+        if let Some(entry) = tables.leaf(ram_va(slot)) {
+            *entry = 0;
+        }
+    }
+    tlb::flush_all();
 }
 
 /// Maps `bytes` of device registers from `pa` on, uncached, for good; returns where `pa` appears. What is mapped already
