@@ -25,9 +25,10 @@ const MMIO_MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net"];
 
 /// Keeps each card busy in both directions. The first one, whose address QEMU ends in 56, is in the network 10.0.2.0, the
-/// second one in 10.0.3.0, in whatever order Linux finds them. (`fail` is the lab's.)
+/// second one in 10.0.3.0, in whatever order Linux finds them. The first packet may be lost while the carrier comes up.
+/// (`fail` is the lab's.)
 const KEEP_BUSY: &str = "for card in /sys/class/net/eth*; do net=$((0x$(cut -d: -f6 $card/address) - 0x54)); \
-    ifconfig ${card##*/} 10.0.$net.15 netmask 255.255.255.0 up && ping -c 1 10.0.$net.2 >/dev/null || fail \"no network\"; \
+    ifconfig ${card##*/} 10.0.$net.15 netmask 255.255.255.0 up && ping -c 1 -W 2 10.0.$net.2 >/dev/null || ping -c 5 -W 2 10.0.$net.2 >/dev/null || fail \"no network\"; \
     for size in 100 700 1400; do ping -A -s $size 10.0.$net.2 >/dev/null & done; done; echo LAB: busy; sleep 2";
 
 /// Loads the image again with what Linux knows of cards that no bus tells of, as docs/boot.md has it.
