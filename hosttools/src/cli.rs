@@ -91,13 +91,13 @@ struct Recv {
 #[command(next_help_heading = "With --listen")]
 struct ListenArguments {
     /// Sessions at the same time
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = at_least_one)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = at_least_one, requires = "listen")]
     max_sessions: usize,
     /// Bytes that a session may send: 500M, 64G; no limit if not given
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "listen")]
     max_bytes: Option<u64>,
     /// Free space to leave on the disk: sessions wait while less is free
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, requires = "listen")]
     keep_free: u64,
     /// Stop after the first dump, with its exit status
     #[arg(long, requires = "listen")]

@@ -129,8 +129,9 @@ struct Chunks {
     clock: u64,
     /// Where in the file a chunk lies that is not in memory.
     stored: BTreeMap<u64, u32>,
-    /// Places in the file that are free below this many.
+    /// Places in the file whose chunks are in memory again.
     free: Vec<u32>,
+    /// Places in the file.
     slots: u32,
 }
 
@@ -150,27 +151,26 @@ impl Chunks {
     /// A chunk, in memory from now on; if it is not there and `is_new`, it begins with zeros.
     fn chunk(&mut self, number: u64, is_new: bool) -> io::Result<Option<&mut [u64; CHUNK_WORDS]>> {
         if !self.cached.contains_key(&number) {
-            let words = match self.stored.get(&number).copied() {
+            let slot = self.stored.get(&number).copied();
+            if slot.is_none() && !is_new {
+                return Ok(None);
+            }
+            if slot.is_none() && self.stored.len() >= MAX_CHUNKS {
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, "more pages than any index has"));
+            }
+            // First of all: if it fails, nothing is lost.
+            while self.cached.len() >= self.in_memory {
+                self.evict()?;
+            }
+            let words = match slot {
                 Some(slot) => {
                     let words = self.read(slot)?;
                     self.stored.remove(&number);
                     self.free.push(slot);
                     words
                 }
-                None if is_new => {
-                    if self.stored.len() >= MAX_CHUNKS {
-                        return Err(io::Error::new(
-                            io::ErrorKind::OutOfMemory,
-                            "more pages than any index has",
-                        ));
-                    }
-                    Box::new([0; CHUNK_WORDS])
-                }
-                None => return Ok(None),
+                None => Box::new([0; CHUNK_WORDS]),
             };
-            while self.cached.len() >= self.in_memory {
-                self.evict()?;
-            }
             self.cached.insert(number, Cached { words, used: 0 });
         }
         let Some(cached) = self.cached.get_mut(&number) else { return Ok(None) };

@@ -157,7 +157,7 @@ impl<'a> Served<'a> {
         }
         if limits.max_bytes.is_some_and(|most| bytes > most) {
             Some(Reason::TooManyBytes)
-        } else if self.grew.1.elapsed() >= options.timeout * STALLED_TIMEOUTS {
+        } else if self.grew.1.elapsed() >= options.timeout.saturating_mul(STALLED_TIMEOUTS) {
             Some(Reason::Stalled)
         } else {
             None
