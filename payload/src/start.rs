@@ -82,8 +82,10 @@ fn open_console(config: &Config) -> Option<SerialConfig> {
         }
     })?;
     let version = env!("CARGO_PKG_VERSION");
-    let link = config.links.iter().find(|link| matches!(link, ConfiguredLink::Tcp(_)));
-    let link = link.copied().unwrap_or(ConfiguredLink::Serial(console));
+    let link = match config.links.first() {
+        Some(tcp @ ConfiguredLink::Tcp(_)) => *tcp,
+        _ => ConfiguredLink::Serial(console),
+    };
     console::line(format_args!("\nrcapture {version} {}: capture kernel started, link {link}", arch::NAME));
     for (serial, error) in failures {
         console::line(format_args!("rcapture: serial:{serial}: {error}"));

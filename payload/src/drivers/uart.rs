@@ -13,6 +13,9 @@ use crate::arch::paging;
 /// Bits per second where neither the command line nor the port says.
 const DEFAULT_BAUD: u32 = 115_200;
 
+/// Bytes of its registers in memory: eight, at most four bytes apart.
+const REGISTERS_BYTES: usize = 8 * 4;
+
 /// Why a UART cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UartError {
@@ -145,8 +148,8 @@ impl Registers {
     fn at(registers: SerialRegisters) -> Result<Self, UartError> {
         let place = match registers {
             SerialRegisters::Port(port) => Place::Ports(port),
-            SerialRegisters::Mmio(pa) => Place::Bytes(paging::map_device(pa, 32)?),
-            SerialRegisters::Mmio32(pa) => Place::Words(paging::map_device(pa, 32)?),
+            SerialRegisters::Mmio(pa) => Place::Bytes(paging::map_device(pa, REGISTERS_BYTES)?),
+            SerialRegisters::Mmio32(pa) => Place::Words(paging::map_device(pa, REGISTERS_BYTES)?),
         };
         Ok(Self { place, is_initialising: false })
     }

@@ -93,8 +93,8 @@ unsafe impl Hal for Dma {
 pub(crate) fn mmio(region: MmioRegion) -> Option<MmioTransport<'static>> {
     let va = paging::map_device(region.start_pa, region.bytes).ok()?;
     let header = NonNull::new(core::ptr::with_exposed_provenance_mut(va))?;
-    // SAFETY: the registers are mapped for good, aligned as config.rs saw to; a word that is not virtio's magic number is
-    // an error.
+    // SAFETY: `map_device` has mapped the registers for good, `MmioRegion::parse` has seen to it that they are aligned; a
+    // word that is not virtio's magic number is an error.
     unsafe { MmioTransport::new(header, region.bytes) }.ok()
 }
 

@@ -31,7 +31,7 @@ pub enum NoCard {
     #[error("no network card that this image drives (virtio-net)")]
     None,
     /// So many, and another one is wanted.
-    #[error("the network card that is wanted is not among the {0} there are")]
+    #[error("the network card that is wanted by ip= or BOOTIF= is not among the {0} there are")]
     NotThere(usize),
     /// So many.
     #[error("none of {0} network cards has a carrier")]

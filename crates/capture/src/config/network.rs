@@ -60,7 +60,7 @@ pub struct MmioRegion {
 }
 
 impl MmioRegion {
-    /// The most that is believed of their size: no device has a page of them.
+    /// The most that is believed of their size: devices have 512 bytes of them, or a page.
     const MAX_BYTES: u64 = 1 << 16;
 
     pub(super) fn parse(value: &str) -> Option<Self> {

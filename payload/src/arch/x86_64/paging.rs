@@ -163,7 +163,7 @@ pub(crate) fn take_over() -> Result<(), CannotMap> {
         tables.no_execute = NO_EXECUTE;
     }
     let no_execute = tables.no_execute;
-    // SAFETY: this is called once.
+    // SAFETY: start.rs calls this once, and nobody else looks into the pool.
     tables.pool = unsafe { &mut *POOL.0.get() };
     tables.used = 1;
     tables.map_image(layout::text(), 0)?;

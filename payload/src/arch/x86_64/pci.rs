@@ -60,8 +60,8 @@ impl fmt::Display for ConfigSpace<'_> {
 impl ConfigurationAccess for ConfigSpace<'_> {
     fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
         if let Some(register) = self.in_memory(function, offset) {
-            // SAFETY: it is mapped, aligned, and no Rust object; reading configuration space has no effect on any device
-            // that is to be kept.
+            // SAFETY: `show_device` has mapped it until it is called again, and that is later; it is aligned, and no Rust
+            // object. Reading configuration space has no effect on any device that is to be kept.
             return unsafe { register.read_volatile() };
         }
         Self::select(function, offset);
@@ -71,7 +71,7 @@ impl ConfigurationAccess for ConfigSpace<'_> {
 
     fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
         if let Some(register) = self.in_memory(function, offset) {
-            // SAFETY: it is mapped, aligned, and no Rust object; what is written is virtio-drivers' and ours: commands and
+            // SAFETY: as in `read_word`; what is written is virtio-drivers' and ours: commands and
             // BARs of cards that Linux no longer drives.
             return unsafe { register.write_volatile(data) };
         }
