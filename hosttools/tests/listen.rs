@@ -397,6 +397,18 @@ fn limits_hold_and_are_told_of() {
     assert!(why(&listener.next("rejected")).contains("too little is free"));
 }
 
+#[test]
+fn a_sender_that_is_turned_away_does_not_take_its_dump_for_sent() {
+    let out = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start(out.path(), &["--keep-free", "1000000T"]);
+    let target = TcpTarget::crash(Memory::new(), 1, listener.address, Network::default());
+    // In as many connections all of the dump would fit.
+    for _ in 0..8 {
+        assert!(why(&listener.next("rejected")).contains("too little is free"));
+    }
+    assert!(!target.is_finished());
+}
+
 fn why(event: &Value) -> &str {
     event["why"].as_str().unwrap()
 }

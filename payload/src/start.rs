@@ -156,7 +156,7 @@ impl Dump<'_> {
     fn send_by_serial(&self, serial: SerialConfig) -> bool {
         // A byte is ten bits on the line.
         let method = self.serial_method(serial.baud.unwrap_or(0) / 10);
-        let is_done = self.send(method, &mut SerialLink::new());
+        let is_done = self.send(method, &mut SerialLink::new(), false);
         console::drain();
         is_done
     }
@@ -179,7 +179,7 @@ impl Dump<'_> {
             }
         };
         console::line(format_args!("rcapture: connected to {server}"));
-        let is_done = self.send(compress::for_network(config.compress), &mut link);
+        let is_done = self.send(compress::for_network(config.compress), &mut link, true);
         if !link.close() {
             console::line(format_args!("rcapture: tcp:{server}: the last bytes may not have arrived"));
         }
@@ -188,7 +188,7 @@ impl Dump<'_> {
 
     /// Whether the dump was sent.
     #[inline(never)] // once
-    fn send(&self, method: Method, mut link: &mut dyn Link) -> bool {
+    fn send(&self, method: Method, mut link: &mut dyn Link, needs_answers: bool) -> bool {
         let Self { config, crash, session, clock, .. } = *self;
         let encoder = method.encoder();
         let codec = encoder.id();
@@ -196,7 +196,8 @@ impl Dump<'_> {
         if codec != method.codec() {
             console::line(format_args!("rcapture: there is no memory for it: {codec} instead"));
         }
-        let options = Options { session, encoder, level: config.dump_level, budget: config.budget };
+        let (level, budget) = (config.dump_level, config.budget);
+        let options = Options { session, encoder, level, budget, needs_answers };
         match capture::send(crash, &Physical, &mut link, clock, options) {
             Ok(_) => {
                 let (used, size) = heap::usage();

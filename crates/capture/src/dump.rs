@@ -12,7 +12,7 @@ use wire::{Cursor, Pass, Sender, SessionEnd, SessionHeader, SessionId};
 
 use crate::early::EarlyFrames;
 use crate::output::Output;
-use crate::pump::{Interrupt, LinkStalled, Pump};
+use crate::pump::{Interrupt, LinkStalled, Pump, Unanswered};
 use crate::regions::Regions;
 use crate::{Clock, Crash, Link};
 
@@ -29,6 +29,8 @@ pub struct Options {
     pub level: DumpLevel,
     /// When to stop.
     pub budget: Budget,
+    /// Whether the link is of no use if nobody answers: a connection, not a line, which may have no way back.
+    pub needs_answers: bool,
 }
 
 /// How much a dump may cost; whatever is spent first ends it, in good order.
@@ -52,6 +54,9 @@ pub enum SendError {
     /// The link is dead.
     #[error(transparent)]
     Link(#[from] LinkStalled),
+    /// The link needs somebody who answers.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
     /// The codec made more than it may: an error of this program.
     #[error(transparent)]
     Codec(#[from] OutputFull),
@@ -88,6 +93,9 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
         utsname: crate::uts::utsname(crash, physical),
     };
     let mut pump = Pump::new(Sender::new(options.session, header), link, clock);
+    if options.needs_answers {
+        pump.need_answers();
+    }
     for fault in crash.faults() {
         pump.sender.text(&format!("rcapture: {fault}; left out"));
     }

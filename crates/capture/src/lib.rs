@@ -33,4 +33,4 @@ mod uts;
 pub use crash::{Crash, Fault};
 pub use dump::{Budget, Options, SendError, send};
 pub use link::{Clock, Link};
-pub use pump::LinkStalled;
+pub use pump::{LinkStalled, Unanswered};

@@ -15,6 +15,14 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 #[error("the link took no byte for {} s", STALL_LIMIT.as_secs())]
 pub struct LinkStalled;
 
+/// Somebody who answers is awaited for so long, where one is needed.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Nobody answered for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody answered for {} s: what does the receiver say?", ANSWER_WITHIN.as_secs())]
+pub struct Unanswered;
+
 /// Why work on the dump is left where it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Interrupt {
@@ -39,11 +47,19 @@ pub(crate) struct Pump<'a, L, C> {
     link: &'a mut L,
     clock: &'a C,
     moved_at: Duration,
+    /// When somebody answered last, if that is needed.
+    answered_at: Option<Duration>,
 }
 
 impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
     pub(crate) fn new(sender: Sender, link: &'a mut L, clock: &'a C) -> Self {
-        Self { sender, sent_bytes: 0, moved_at: clock.now(), link, clock }
+        Self { sender, sent_bytes: 0, moved_at: clock.now(), answered_at: None, link, clock }
+    }
+
+    /// Nothing counts as sent that nobody has acknowledged.
+    pub(crate) fn need_answers(&mut self) {
+        self.sender.need_answers();
+        self.answered_at = Some(self.clock.now());
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -58,6 +74,13 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
             let count = self.link.read(&mut replies);
             let Some(heard @ [_, ..]) = replies.get(..count) else { break };
             self.sender.receive(heard, now);
+        }
+        if let Some(answered_at) = &mut self.answered_at {
+            if self.sender.is_answered() {
+                *answered_at = now;
+            } else if now.saturating_sub(*answered_at) >= ANSWER_WITHIN {
+                return Err(Unanswered.into());
+            }
         }
         if let Some(cursor) = self.sender.take_rewind() {
             return Err(Interrupt::Rewind(cursor));

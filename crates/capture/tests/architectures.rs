@@ -205,7 +205,8 @@ fn dump(memory: &Memory, level: DumpLevel) -> (Crash, Received) {
     let crash = Crash::read(memory.elfcorehdr_pa, memory).unwrap();
     let mut line = Line::default();
     let encoder = Method::Deflate.encoder();
-    let options = Options { session: SessionId(7), encoder, level, budget: Budget::default() };
+    let options =
+        Options { session: SessionId(7), encoder, level, budget: Budget::default(), needs_answers: false };
     send(&crash, memory, &mut line, &Ticking::default(), options).unwrap();
     let mut received = Received::default();
     Receiver::new(1).push(&line.0, |event| match event {

@@ -178,8 +178,13 @@ fn dump_at(baud: u32) -> Uart {
     let memory = Memory::new();
     let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
     let encoder = Box::new(Slow(Method::Deflate.encoder(), time.clone()));
-    let options =
-        Options { session: SessionId(7), encoder, level: DumpLevel::ALL, budget: Budget::default() };
+    let options = Options {
+        session: SessionId(7),
+        encoder,
+        level: DumpLevel::ALL,
+        budget: Budget::default(),
+        needs_answers: false,
+    };
     let end = send(&crash, &memory, &mut uart, &time, options).unwrap();
     assert_eq!(uart.blocks, end.blocks, "one block for each, none twice");
     uart

@@ -406,6 +406,7 @@ fn options(method: Method) -> Options {
         encoder: method.encoder(),
         level: DumpLevel::ALL,
         budget: Budget::default(),
+        needs_answers: false,
     }
 }
 

@@ -3,7 +3,8 @@
 //! It begins one-way: what is on the line counts as sent, because there may be nobody who answers. The first
 //! [`Reply::Resume`] ends that. From then on a fragment counts once it is acknowledged. A block is kept until the receiver
 //! has stored it durably, or has received it and its space is needed: should that receiver not live to store it, the next
-//! one says where to go on, and it is made again.
+//! one says where to go on, and it is made again. Where a link needs answers ([`Sender::need_answers`]), a sender that nobody
+//! answers says its header only.
 //!
 //! A line keeps the order of what is sent. So there is no timer for resending: whatever was sent before a frame that
 //! came, and did not come itself, is lost. When there is nothing to send, a keep-alive finds out about the last frames.
@@ -48,6 +49,8 @@ const MAX_TEXT_BYTES: usize = 1024;
 pub struct Sender {
     session: SessionId,
     header: SessionHeader,
+    /// Whether only what is acknowledged counts as sent.
+    needs_answers: bool,
     run: Run,
     /// Whether a receiver knows of this run. Before, what one has stored may be of the run before.
     is_run_known: bool,
@@ -120,6 +123,7 @@ impl Sender {
         Self {
             session,
             header,
+            needs_answers: false,
             run: Run::default(),
             is_run_known: true,
             furthest: (0, Cursor::START),
@@ -142,6 +146,12 @@ impl Sender {
             frame: Vec::with_capacity(MAX_FRAME_BYTES),
             scratch: Vec::with_capacity(MAX_FRAGMENT_BYTES),
         }
+    }
+
+    /// From now on nothing counts as sent that nobody has acknowledged: for a link that has a way back, or is of no use. While
+    /// nobody answers only the session header is said, once a second.
+    pub fn need_answers(&mut self) {
+        self.needs_answers = true;
     }
 
     /// Whether another block can be taken now.
@@ -255,6 +265,8 @@ impl Sender {
             self.line.extend_from_slice(&self.text);
             self.text.clear();
             self.line_is_clean = false;
+        } else if self.needs_answers && !self.is_answered() {
+            // Who does not answer keeps nothing.
         } else if let Some(id) = self.window.waiting().filter(|_| self.flight.len() < MAX_FLIGHT) {
             self.put_fragment(now, id);
         } else if !self.put_end(now) {
@@ -269,6 +281,7 @@ impl Sender {
         let Some(sent_at) = self.header_at else { return true };
         let age = now.saturating_sub(sent_at);
         match self.mode {
+            Mode::OneWay if self.needs_answers => age >= KEEP_ALIVE_EVERY,
             Mode::OneWay => age >= HEADER_EVERY,
             // Whoever listens now may be another one, who knows nothing and says nothing.
             Mode::Answered(heard_at) => {
@@ -450,8 +463,10 @@ impl Sender {
         self.header_at = None;
         for sent in self.flight.drain(..) {
             if let Payload::Fragment(id, _) = sent.what {
+                if !self.needs_answers {
+                    self.window.set_received(id);
+                }
                 self.window.set_in_flight(id, false);
-                self.window.set_received(id);
             }
         }
     }

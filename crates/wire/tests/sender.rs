@@ -97,6 +97,39 @@ fn resume(receiver: u8, next_block: u32, cursor: Cursor) -> Reply {
 }
 
 #[test]
+fn a_sender_that_needs_answers_says_its_header_only_until_somebody_answers() {
+    let mut line = Line::new();
+    line.sender.need_answers();
+    line.push(100, at(1, 700));
+    line.sender.end(&SessionEnd { blocks: 1, ..SessionEnd::default() });
+    for _ in 0..100 {
+        let said = line.said();
+        assert!(matches!(said[..], [(_, Said::Header(_))]), "{said:?}");
+        line.now += Duration::from_secs(1);
+    }
+    assert!(!line.sender.is_finished());
+    line.hear(resume(7, 0, Cursor::START));
+    assert_eq!(line.blocks_said(), [0]);
+}
+
+#[test]
+fn what_a_receiver_had_not_acknowledged_before_it_went_away_is_sent_to_the_next() {
+    let mut line = Line::new();
+    line.sender.need_answers();
+    line.push(100, at(1, 700));
+    line.said();
+    line.hear(resume(7, 0, Cursor::START));
+    assert_eq!(line.blocks_said(), [0]);
+    // It took it, and is gone.
+    line.now += Duration::from_secs(100);
+    line.said();
+    assert!(!line.sender.is_answered() && !line.sender.is_idle());
+    line.hear(resume(8, 0, Cursor::START));
+    assert_eq!(line.sender.take_rewind(), None, "it is still there");
+    assert_eq!(line.blocks_said(), [0]);
+}
+
+#[test]
 fn a_receiver_that_goes_on_behind_a_pass_gets_what_is_kept() {
     let mut line = Line::new();
     for end in [at(1, 700), at(2, 10), at(2, 20)] {

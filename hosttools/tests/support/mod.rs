@@ -287,7 +287,7 @@ impl TcpTarget {
             let mut link =
                 TcpLine { address, stream: None, network, started, carried: 0, broken: Vec::new() };
             let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
-            let options = options_of_session(session);
+            let options = capture::Options { needs_answers: true, ..options_of_session(session) };
             send(&crash, &memory, &mut link, &Since(started), options).unwrap()
         });
         Self { sender }
@@ -572,5 +572,6 @@ fn options_of_session(session: u16) -> capture::Options {
         encoder: Method::Deflate.encoder(),
         level: DumpLevel::ALL,
         budget: Budget::default(),
+        needs_answers: false,
     }
 }
