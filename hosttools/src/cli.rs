@@ -86,27 +86,30 @@ struct Recv {
     listening: ListenArguments,
 }
 
+/// What takes one dump from one line. (clap asks for no `--listen` beside one of them, as they exclude it.)
+const LINES: [&str; 4] = ["serial", "unix", "tcp", "stdin"];
+
 /// For `--listen` only.
 #[derive(Args)]
 #[command(next_help_heading = "With --listen")]
 struct ListenArguments {
     /// Sessions at the same time
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = at_least_one, requires = "listen")]
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = at_least_one, conflicts_with_all = LINES)]
     max_sessions: usize,
     /// Bytes that a session may send: 500M, 64G; no limit if not given
-    #[arg(long, value_name = "SIZE", value_parser = size, requires = "listen")]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with_all = LINES)]
     max_bytes: Option<u64>,
     /// Free space to leave on the disk: sessions wait while less is free
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, requires = "listen")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, conflicts_with_all = LINES)]
     keep_free: u64,
     /// Stop after the first dump, with its exit status
-    #[arg(long, requires = "listen")]
+    #[arg(long, conflicts_with_all = LINES)]
     once: bool,
     /// Run CMD (without a shell) after each dump, with the dump's directory as its argument
-    #[arg(long, value_name = "CMD", requires = "listen")]
+    #[arg(long, value_name = "CMD", conflicts_with_all = LINES)]
     exec: Option<OsString>,
     /// Tell what happens on standard output, one JSON object a line
-    #[arg(long, requires = "listen")]
+    #[arg(long, conflicts_with_all = LINES)]
     json: bool,
 }
 

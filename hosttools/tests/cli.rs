@@ -179,6 +179,9 @@ fn wrong_inputs_are_one_clear_line_and_wrong_usage_is_status_2() {
         (&["convert", text(&random)], 2, "required"),
         (&["recv"], 2, "required"),
         (&["recv", "--serial", "/dev/ttyS0,fast"], 2, "no speed"),
+        (&["recv", "--stdin", "--json"], 2, "cannot be used with"),
+        (&["recv", "--stdin", "--keep-free", "2G"], 2, "cannot be used with"),
+        (&["recv", "--listen", "127.0.0.1:0", "--listen-only"], 2, "cannot be used with"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
     ] {
         let output = run(arguments);
