@@ -134,6 +134,10 @@ fn date(crash_time: u64) -> String {
 mod tests {
     use super::*;
 
+    fn header(utsname: [u8; wire::UTSNAME_BYTES]) -> SessionHeader {
+        SessionHeader { e_machine: 62, page_shift: 12, dump_level: 0, crash_time: 1, ram_pages: 1, utsname }
+    }
+
     #[test]
     fn names_are_safe_file_names() {
         assert_eq!(host("board-7.lab_1"), "board-7.lab_1");
@@ -148,14 +152,7 @@ mod tests {
     #[test]
     fn a_finished_session_is_known_by_its_number_and_its_header() {
         let parent = tempfile::tempdir().unwrap();
-        let header = SessionHeader {
-            e_machine: 62,
-            page_shift: 12,
-            dump_level: 0,
-            crash_time: 1,
-            ram_pages: 1,
-            utsname: [0; wire::UTSNAME_BYTES],
-        };
+        let header = header([0; wire::UTSNAME_BYTES]);
         let directory = create(parent.path(), &header).unwrap();
         let (id, stored) = (SessionId(7), (9, Cursor { pass: 14, position: 1 << 40 }));
         assert_eq!(find_finished(parent.path(), id, &header), None);
@@ -175,14 +172,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let mut utsname = [0; wire::UTSNAME_BYTES];
         utsname[65..70].copy_from_slice(b"board");
-        let header = SessionHeader {
-            e_machine: 62,
-            page_shift: 12,
-            dump_level: 0,
-            crash_time: 1,
-            ram_pages: 1,
-            utsname,
-        };
+        let header = header(utsname);
         let first = create(parent.path(), &header).unwrap();
         let second = create(parent.path(), &header).unwrap();
         assert_eq!(first.file_name().unwrap(), "board-19700101T000001Z");
