@@ -1,22 +1,14 @@
 //! The guest's userland as an initramfs: busybox, kexec, the capture image, and a script that crashes.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use cpio::newc::Builder;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
+use crate::archive::{Archive, file_names};
 use crate::lab::Userland;
-use crate::outcome::{Error, IoContext, Result};
+use crate::outcome::Result;
 
 const INIT: &str = include_str!("../guest/init.sh");
 const POPULATE: &str = include_str!("../guest/populate.sh");
-const EXECUTABLE: u32 = 0o100_755;
-const REGULAR: u32 = 0o100_644;
-const DIRECTORY: u32 = 0o040_755;
 
 /// By which system call the capture image is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +36,7 @@ pub enum Trigger {
 #[derive(Clone, Debug)]
 pub(crate) struct Contents {
     pub(crate) capture_image: Option<PathBuf>,
+    pub(crate) capture_initrd: Option<PathBuf>,
     pub(crate) loader: Loader,
     pub(crate) capture_cmdline: String,
     pub(crate) trigger: Trigger,
@@ -54,67 +47,56 @@ pub(crate) struct Contents {
     pub(crate) modules: Vec<PathBuf>,
 }
 
-/// Writes the initramfs to `path`: a gzipped newc archive (kernel: Documentation/driver-api/early-userspace/
-/// buffer-format.rst).
+/// Writes the initramfs to `path`.
 pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Result<()> {
-    let file = File::create(path).on("create", path)?;
-    // Unpacking costs the guest more than the bytes cost us.
-    let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
-    let mut archive = Archive { out, inode: 1 };
-    let write = |archive: &mut Archive<_>, name: &str, mode, bytes: &[u8]| {
-        archive.add(name, mode, bytes).on("write", path)
-    };
-    for directory in ["bin", "proc", "sys", "dev", "tmp", "lib", "lib64", "modules"] {
-        write(&mut archive, directory, DIRECTORY, &[])?;
-    }
-    write(&mut archive, "init", EXECUTABLE, INIT.as_bytes())?;
-    write(&mut archive, "populate.sh", REGULAR, POPULATE.as_bytes())?;
-    write(&mut archive, "lab.conf", REGULAR, contents.configuration()?.as_bytes())?;
-    write(&mut archive, "busybox", EXECUTABLE, &read(&userland.busybox)?)?;
+    let mut archive = Archive::create(path)?;
+    archive.directories()?;
+    archive.executable("init", INIT.as_bytes())?;
+    archive.file("populate.sh", POPULATE.as_bytes())?;
+    archive.file("lab.conf", contents.configuration()?.as_bytes())?;
+    archive.executable_of("busybox", &userland.busybox)?;
     if let Some(image) = &contents.capture_image {
-        write(&mut archive, "capture.bin", REGULAR, &read(image)?)?;
-        write(&mut archive, "bin/kexec", EXECUTABLE, &read(&userland.kexec)?)?;
-        write(&mut archive, "lib64/ld-linux-x86-64.so.2", EXECUTABLE, &read(&userland.root.loader()?)?)?;
-        for (soname, library) in userland.root.libraries_of(&userland.kexec)? {
-            // The loader looks in /lib without being told to.
-            write(&mut archive, &format!("lib/{soname}"), EXECUTABLE, &read(&library)?)?;
-        }
+        archive.file_of("capture.bin", image)?;
+        archive.program(&userland.root, &userland.kexec)?;
     }
-    for module in &contents.modules {
-        let name = file_name(module)?;
-        write(&mut archive, &format!("modules/{name}"), REGULAR, &read(module)?)?;
+    if let Some(initrd) = &contents.capture_initrd {
+        archive.file_of("capture.initrd", initrd)?;
     }
-    archive.finish().on("write", path)
+    archive.modules(&contents.modules)?;
+    archive.finish()
 }
 
 impl Contents {
     /// The shell variables that `guest/init.sh` reads.
     fn configuration(&self) -> Result<String> {
-        let load = match (&self.capture_image, self.loader) {
-            (None, _) => "",
-            (Some(_), Loader::KexecLoad) => "-p",
-            (Some(_), Loader::KexecFileLoad) => "-s -p",
+        let mut load = match (&self.capture_image, self.loader) {
+            (None, _) => String::new(),
+            (Some(_), Loader::KexecLoad) => "-p".to_owned(),
+            (Some(_), Loader::KexecFileLoad) => "-s -p".to_owned(),
         };
+        if self.capture_initrd.is_some() {
+            load += " --initrd=/capture.initrd";
+        }
         let crash = match &self.trigger {
             Trigger::SysRq => "echo c > /proc/sysrq-trigger",
             Trigger::Nmi => ":",
             Trigger::Command(command) => command,
         };
-        let modules: Result<Vec<&str>> = self.modules.iter().map(|module| file_name(module)).collect();
         let delay = self.delay_seconds.to_string();
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
         let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
-        for (name, value) in [
-            ("LAB_LOAD", load),
+        let variables: [(&str, &str); 8] = [
+            ("LAB_LOAD", &load),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", crash),
             ("LAB_DELAY", &delay),
             ("LAB_POPULATE", flag(self.populate)),
             ("LAB_BALLOON_KIB", &balloon_kib),
             ("LAB_REPORT", flag(self.report)),
-            ("LAB_MODULES", &modules?.join(" ")),
-        ] {
+            ("LAB_MODULES", &file_names(&self.modules)?),
+        ];
+        for (name, value) in variables {
             let _ = writeln!(text, "{name}={}", quoted(value));
         }
         Ok(text)
@@ -124,36 +106,6 @@ impl Contents {
 /// A word of the shell that means exactly `text`.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-fn file_name(path: &Path) -> Result<&str> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.ok_or_else(|| Error::malformed(path, "is not the name of a file"))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).on("read", path)
-}
-
-struct Archive<W: Write> {
-    out: GzEncoder<W>,
-    inode: u32,
-}
-
-impl<W: Write> Archive<W> {
-    fn add(&mut self, name: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        let entry = Builder::new(name).ino(self.inode).nlink(1).mode(mode);
-        self.inode += 1;
-        let mut writer = entry.write(&mut self.out, size);
-        writer.write_all(bytes)?;
-        writer.finish().map(drop)
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        cpio::newc::trailer(&mut self.out)?;
-        self.out.finish()?.flush()
-    }
 }
 
 #[cfg(test)]
@@ -172,6 +124,7 @@ mod tests {
     fn the_configuration_names_the_loader_and_the_trigger() {
         let contents = Contents {
             capture_image: Some("rcapture.bin".into()),
+            capture_initrd: Some("linux.initrd".into()),
             loader: Loader::KexecFileLoad,
             capture_cmdline: "rcapture.dump_level=31".into(),
             trigger: Trigger::Command("insmod /modules/null.ko".into()),
@@ -182,7 +135,7 @@ mod tests {
             modules: vec!["/m/null.ko".into()],
         };
         let text = contents.configuration().unwrap();
-        assert!(text.contains("LAB_LOAD='-s -p'\n"), "{text}");
+        assert!(text.contains("LAB_LOAD='-s -p --initrd=/capture.initrd'\n"), "{text}");
         assert!(text.contains("LAB_CRASH='insmod /modules/null.ko'\n"), "{text}");
         assert!(text.contains("LAB_MODULES='null.ko'\n"), "{text}");
         assert!(text.contains("LAB_BALLOON_KIB='32768'\n"), "{text}");

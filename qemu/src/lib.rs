@@ -42,10 +42,12 @@
 //! # Ok::<(), rcapture_qemu::Error>(())
 //! ```
 
+mod archive;
 mod control;
 pub mod crash;
 pub mod ether;
 mod initramfs;
+mod kdump;
 mod lab;
 pub mod line;
 mod machine;
@@ -60,6 +62,7 @@ mod truth;
 pub use crash::Crash;
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
+pub use kdump::Kdump;
 pub use lab::{Kernel, Lab, Mirror, Suite, Userland};
 pub use line::{Line, LineOptions};
 pub use machine::{Machine, MachineBuilder, Serial};

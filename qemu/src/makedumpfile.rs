@@ -1,6 +1,6 @@
 //! makedumpfile(8) as judge of which pages a dump level keeps.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,8 +17,17 @@ pub struct Makedumpfile {
 
 impl Makedumpfile {
     pub(crate) fn in_root(root: Root, version: String) -> Result<Self> {
-        root.program("makedumpfile")?;
-        Ok(Self { root, version })
+        let this = Self { root, version };
+        this.program()?;
+        Ok(this)
+    }
+
+    pub(crate) const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        self.root.program("makedumpfile")
     }
 
     /// The package's version.

@@ -5,13 +5,11 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use end_to_end::{BANNER, BOOT, Spec};
-use rcapture_qemu::{Line, Loader};
+use end_to_end::{BANNER, Spec};
+use rcapture_qemu::Loader;
 
-const PANIC: &[u8] = b"Kernel panic - not syncing";
 const RUNS: usize = 5;
 
 fn main() {
@@ -35,19 +33,6 @@ fn main() {
 
 fn measure(spec: &Spec) -> Duration {
     let (line, _machine) = spec.start();
-    let panicked = wait_for(&line, PANIC);
-    wait_for(&line, BANNER.as_bytes()) - panicked
-}
-
-/// When `text` came.
-fn wait_for(line: &Line, text: &[u8]) -> Instant {
-    let start = Instant::now();
-    loop {
-        let said = fs::read(line.record()).unwrap();
-        if said.windows(text.len()).any(|window| window == text) {
-            return Instant::now();
-        }
-        assert!(start.elapsed() < BOOT, "it does not come");
-        std::thread::sleep(Duration::from_micros(500));
-    }
+    let panicked = support::wait_for(&line, support::PANIC);
+    support::wait_for(&line, BANNER) - panicked
 }

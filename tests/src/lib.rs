@@ -45,6 +45,18 @@ pub const CRASH: Duration = Duration::from_secs(300);
 /// How the capture kernel compresses for a line of 115200.
 pub const SLOW_LINE: Method = Method::Lzma(Effort::Dense);
 
+/// What a driver of virtio's network cards on a PCI bus needs, in the order of insertion (Linux 6.1).
+pub const CARD_MODULES: [&str; 8] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
+    "virtio_net",
+];
+
 /// How the capture kernel's banner begins.
 pub const BANNER: &str = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
 

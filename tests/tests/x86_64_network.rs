@@ -4,23 +4,15 @@
 use std::fs;
 use std::net::TcpListener;
 
-use end_to_end::{BOOT, Crashed, DUMP, Received, Receiver, Spec, compare, is_left_to_full, rcapture};
+use end_to_end::{
+    BOOT, CARD_MODULES, Crashed, DUMP, Received, Receiver, Spec, compare, is_left_to_full, rcapture,
+};
 use rcapture_qemu::{Machine, MachineBuilder, Trigger};
 
 /// From then on no card writes to memory.
 const QUIET: &str = "reset and quiet";
 
-/// What a driver of the card needs, in the order of insertion (Linux 6.1); on a machine with a PCI bus, and without one.
-const PCI_MODULES: [&str; 8] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "failover",
-    "net_failover",
-    "virtio_net",
-];
+/// What a driver of the card needs on a machine without a PCI bus, in the order of insertion (Linux 6.1).
 const MMIO_MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net"];
 
@@ -77,7 +69,7 @@ impl Trial {
         Self {
             spec: Spec { smp: 1, ..Spec::default() },
             board: "q35",
-            modules: &PCI_MODULES,
+            modules: &CARD_MODULES,
             append: "",
             mmio: "virtio-mmio.force-legacy=true",
             devices: devices.to_vec(),

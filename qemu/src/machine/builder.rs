@@ -72,6 +72,7 @@ impl MachineBuilder {
             userland,
             contents: Contents {
                 capture_image: None,
+                capture_initrd: None,
                 loader: Loader::default(),
                 capture_cmdline: String::new(),
                 trigger: Trigger::default(),
@@ -123,6 +124,12 @@ impl MachineBuilder {
     /// The image that kexec loads to run after the crash. None: the crash ends the machine.
     pub fn capture_image(mut self, image: impl Into<PathBuf>) -> Self {
         self.contents.capture_image = Some(image.into());
+        self
+    }
+
+    /// The initramfs that it gets, if it is a Linux.
+    pub fn capture_initrd(mut self, initrd: impl Into<PathBuf>) -> Self {
+        self.contents.capture_initrd = Some(initrd.into());
         self
     }
 

@@ -1,10 +1,13 @@
 //! What the programs have in common whose tables are in docs/benchmarks.md.
 #![allow(dead_code, unreachable_pub, reason = "not every program needs all of it")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "benchmarks")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use end_to_end::{DUMP, Spec, write_full};
-use rcapture_qemu::Suite;
+use end_to_end::{BOOT, DUMP, Spec, write_full};
+use rcapture_qemu::{Line, Suite};
 use tempfile::TempDir;
 
 /// Whether a program was asked for by a part of its name, which is criterion's way to choose, or everything was.
@@ -21,6 +24,31 @@ pub fn given_dumps() -> Vec<PathBuf> {
 /// Prints a table between the marks by which `cargo xtask bench` finds it, and its place in docs/benchmarks.md.
 pub fn publish(name: &str, table: &str) {
     println!("<!-- begin {name} -->\n{table}<!-- end {name} -->");
+}
+
+/// The panic's first line.
+pub const PANIC: &str = "Kernel panic - not syncing";
+
+/// When `text` came over the line.
+pub fn wait_for(line: &Line, text: &str) -> Instant {
+    let start = Instant::now();
+    loop {
+        let said = fs::read(line.record()).unwrap();
+        if said.windows(text.len()).any(|window| window == text.as_bytes()) {
+            return Instant::now();
+        }
+        assert!(start.elapsed() < BOOT, "it does not come: {text}");
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// The median, the least and the most of some times, as cells of a table in seconds.
+pub fn seconds(mut times: Vec<Duration>) -> (Duration, String) {
+    times.sort_unstable();
+    let (least, median, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+    let cell =
+        format!("{:.1} s ({:.1}–{:.1})", median.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
+    (median, cell)
 }
 
 /// All of the memory of a machine that crashed, as a file.

@@ -1,0 +1,116 @@
+//! An initramfs: a gzipped newc archive (kernel: Documentation/driver-api/early-userspace/buffer-format.rst).
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use cpio::newc::Builder;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::outcome::{Error, IoContext, Result};
+use crate::root::Root;
+
+const EXECUTABLE: u32 = 0o100_755;
+const REGULAR: u32 = 0o100_644;
+const DIRECTORY: u32 = 0o040_755;
+
+/// What an init of ours wants to be there.
+const DIRECTORIES: [&str; 8] = ["bin", "proc", "sys", "dev", "tmp", "lib", "lib64", "modules"];
+
+/// An archive that is being written.
+pub(crate) struct Archive {
+    path: PathBuf,
+    out: GzEncoder<BufWriter<File>>,
+    inode: u32,
+}
+
+impl Archive {
+    /// Begins one.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).on("create", path)?;
+        // Unpacking costs the guest more than the bytes cost us.
+        let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
+        Ok(Self { path: path.to_owned(), out, inode: 1 })
+    }
+
+    /// Adds empty directories, for all else to go into.
+    pub(crate) fn directories(&mut self) -> Result<()> {
+        DIRECTORIES.iter().try_for_each(|directory| self.add(directory, DIRECTORY, &[]))
+    }
+
+    /// Adds a file.
+    pub(crate) fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.add(name, REGULAR, bytes)
+    }
+
+    /// Adds the file at `path`.
+    pub(crate) fn file_of(&mut self, name: &str, path: &Path) -> Result<()> {
+        self.add(name, REGULAR, &read(path)?)
+    }
+
+    /// Adds an executable file.
+    pub(crate) fn executable(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.add(name, EXECUTABLE, bytes)
+    }
+
+    /// Adds the executable file at `path`.
+    pub(crate) fn executable_of(&mut self, name: &str, path: &Path) -> Result<()> {
+        self.add(name, EXECUTABLE, &read(path)?)
+    }
+
+    /// Adds a program of `root`, into `bin`, with the libraries it needs.
+    pub(crate) fn program(&mut self, root: &Root, program: &Path) -> Result<()> {
+        self.executable_of(&format!("bin/{}", file_name(program)?), program)?;
+        self.executable_of("lib64/ld-linux-x86-64.so.2", &root.loader()?)?;
+        for (soname, library) in root.libraries_of(program)? {
+            // The loader looks in /lib without being told to.
+            self.executable_of(&format!("lib/{soname}"), &library)?;
+        }
+        Ok(())
+    }
+
+    /// Adds kernel modules.
+    pub(crate) fn modules(&mut self, modules: &[PathBuf]) -> Result<()> {
+        modules.iter().try_for_each(|module| self.file_of(&format!("modules/{}", file_name(module)?), module))
+    }
+
+    /// Ends it.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let Self { path, out, .. } = &mut self;
+        let mut end = || -> io::Result<()> {
+            cpio::newc::trailer(&mut *out)?;
+            out.try_finish()?;
+            out.get_mut().flush()
+        };
+        end().on("write", path.as_path())
+    }
+
+    fn add(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        let entry = Builder::new(name).ino(self.inode).nlink(1).mode(mode);
+        self.inode += 1;
+        let out = &mut self.out;
+        let write = || -> io::Result<()> {
+            let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+            let mut writer = entry.write(out, size);
+            writer.write_all(bytes)?;
+            writer.finish().map(drop)
+        };
+        write().on("write", &self.path)
+    }
+}
+
+/// The names of files, as words of the shell.
+pub(crate) fn file_names(paths: &[PathBuf]) -> Result<String> {
+    let names: Result<Vec<&str>> = paths.iter().map(|path| file_name(path)).collect();
+    Ok(names?.join(" "))
+}
+
+fn file_name(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.ok_or_else(|| Error::malformed(path, "is not the name of a file"))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).on("read", path)
+}
