@@ -123,6 +123,11 @@ impl<'a> Reception<'a> {
         !self.outbox.is_empty()
     }
 
+    /// The sender has closed the line.
+    pub(super) fn line_closed(&mut self) {
+        self.state.is_closed = true;
+    }
+
     /// Another line takes the place of the one before: the sender of the session has connected again.
     pub(super) fn line_changed(&mut self) {
         self.receiver = Receiver::new(random_id());
@@ -202,6 +207,8 @@ struct State<'a> {
     session: Option<Session>,
     /// Where the sender is to go on, until the receiver has been told.
     resume_at: Option<(u32, Cursor)>,
+    /// Whether the sender has closed the line: it is gone.
+    is_closed: bool,
     /// Since when all of it is stored.
     stored_at: Option<Instant>,
     waiting: Vec<Waiting>,
@@ -227,6 +234,7 @@ impl<'a> State<'a> {
             progress,
             session: None,
             resume_at: None,
+            is_closed: false,
             stored_at: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -394,8 +402,9 @@ impl<'a> State<'a> {
         }
         if self.mode == Mode::Answer && session.is_stored() {
             let stored_at = *self.stored_at.get_or_insert_with(Instant::now);
-            let is_over =
-                silence.min(stored_at.elapsed()) >= SENDER_GONE || stored_at.elapsed() >= STORED_LINGER;
+            let is_over = self.is_closed
+                || silence.min(stored_at.elapsed()) >= SENDER_GONE
+                || stored_at.elapsed() >= STORED_LINGER;
             return is_over.then(|| session.end_reason());
         }
         self.stored_at = None;
@@ -413,6 +422,7 @@ impl<'a> State<'a> {
         self.is_line_new = true;
         self.another_session = false;
         self.resume_at = None;
+        self.is_closed = false;
         self.stored_at = None;
         self.frames = 0;
         self.heard_at = Instant::now();

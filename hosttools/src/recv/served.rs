@@ -176,7 +176,10 @@ impl<'a> Served<'a> {
     fn read(&mut self, buf: &mut [u8]) -> Result<(), Error> {
         let Some(line) = &mut self.line else { return Ok(()) };
         match line.read(buf) {
-            Ok(0) => self.disconnect("closed by its sender"),
+            Ok(0) => {
+                self.reception.line_closed();
+                self.disconnect("closed by its sender");
+            }
             Ok(count) => self.push(buf.get(..count).unwrap_or_default())?,
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => self.disconnect(&error.to_string()),
