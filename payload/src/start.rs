@@ -114,9 +114,11 @@ fn capture(config: &Config, acpi: &acpi::Acpi, console: Option<SerialConfig>, cl
         }
     };
     let dump = Dump { config, acpi, crash: &crash, session: session_id(&crash), clock };
-    let started = clock.now();
+    let mut failing_since = None;
     while !config.links.iter().any(|link| dump.send_over(*link, console)) {
-        if clock.now().saturating_sub(started) >= TRY_FOR {
+        // From the first failure on: it may come late in a long dump.
+        let first = *failing_since.get_or_insert(clock.now());
+        if clock.now().saturating_sub(first) >= TRY_FOR {
             console::line(format_args!("rcapture: no link worked for {} minutes", TRY_FOR.as_secs() / 60));
             return;
         }

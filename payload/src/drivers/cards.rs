@@ -156,8 +156,13 @@ impl Found {
             AnyTransport::Modern(transport) => look(transport, clock),
             AnyTransport::Legacy(transport) => look(transport, clock),
             AnyTransport::Mmio(transport) => look(transport, clock),
-        }?;
-        Some(Self { place, transport, seen })
+        };
+        if seen.is_none() {
+            console::line(format_args!(
+                "rcapture: virtio-net at {place}: it does not answer its reset, and may go on writing to memory"
+            ));
+        }
+        Some(Self { place, transport, seen: seen? })
     }
 }
 
