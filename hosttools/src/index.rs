@@ -261,6 +261,13 @@ impl PageIndex {
         Ok(new)
     }
 
+    /// How many things it has to keep in memory, each some 50 bytes: long runs, parts of pages, and places of pages that are near
+    /// each other.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.pages.chunks() + self.long.len() + self.long_holes.len() + self.parts.len()
+    }
+
     /// How many of the dump's pages have come, in whatever form; a page in two parts counts for each.
     #[must_use]
     pub fn came(&self) -> u64 {

@@ -104,6 +104,12 @@ impl<const N: usize> Table<N> {
         })
     }
 
+    /// Chunks that have been made: each takes [`CHUNK_BYTES`] in memory or in the file, and some in memory to be found by.
+    pub(crate) fn chunks(&self) -> usize {
+        let chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        chunks.cached.len() + chunks.stored.len()
+    }
+
     /// Takes away all entries from `number` to before `end`, and tells how many.
     ///
     /// # Errors

@@ -105,6 +105,16 @@ pub enum FactsError {
     Index(io::Error),
 }
 
+/// The index has an entry in memory for 256 neighbours, or for a run of at least as many pages; the early passes, which send a
+/// page here and there, are why it may be twice as many.
+const PAGES_PER_ENTRY: usize = 128;
+
+/// Whatever a machine's size, its memory may lie in pieces, and blocks may come in any order.
+const SPARE_ENTRIES: usize = 16 * 1024;
+
+/// The largest machine that is believed without a doubt: 4 TiB with pages of 4 KiB, of which the index takes 400 MB at most.
+const MAX_RAM_PAGES: u64 = 1 << 30;
+
 /// A session as far as it has come: what the receiver builds while it writes the journal, and a reader from it. What
 /// grows with the dump is in files without a name beside the journal, but for a few MiB.
 pub struct Assembly {
@@ -363,6 +373,15 @@ impl Assembly {
     #[must_use]
     pub fn kept_pages(&self) -> Option<u64> {
         Some(self.level().kept_pages(&self.counts()?))
+    }
+
+    /// Whether the sender tells of more places in memory than a machine of the size in its header has: it would fill the
+    /// receiver's memory with them.
+    #[must_use]
+    pub fn is_absurd(&self) -> bool {
+        let ram_pages = usize::try_from(self.header.ram_pages.min(MAX_RAM_PAGES)).unwrap_or(usize::MAX);
+        let entries = self.index.entries() + self.known.chunks() + self.places.chunks();
+        entries > ram_pages / PAGES_PER_ENTRY + SPARE_ENTRIES
     }
 
     /// How many of them have come.

@@ -319,6 +319,7 @@ impl Listener<'_> {
                 self.tell_of_dump(&outcome);
                 over = match reason {
                     Reason::TooManyBytes => Some("its limit of bytes was reached"),
+                    Reason::Absurd => Some("it told of more memory than it has"),
                     _ if outcome.is_complete => Some(COMPLETE),
                     _ => None,
                 };

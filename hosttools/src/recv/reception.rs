@@ -40,6 +40,7 @@ pub(super) enum Reason {
     Stopped,
     AnotherSession,
     TooManyBytes,
+    Absurd,
     Stalled,
 }
 
@@ -54,6 +55,7 @@ impl Reason {
             Self::Stopped => "stopped before the end",
             Self::AnotherSession => "another session began before the end",
             Self::TooManyBytes => "the limit of bytes per session was reached",
+            Self::Absurd => "it told of more memory than the machine in its header has",
             Self::Stalled => "nothing new came for long",
         }
     }
@@ -393,6 +395,9 @@ impl<'a> State<'a> {
         let silence = self.heard_at.elapsed();
         if self.another_session {
             return Some(Reason::AnotherSession);
+        }
+        if session.is_absurd() {
+            return Some(Reason::Absurd);
         }
         if self.mode == Mode::ListenOnly && session.has_ended() {
             let reason = session.end_reason();

@@ -264,6 +264,11 @@ impl Session {
         self.assembly.said_end().is_some_and(|end| durable > end.blocks)
     }
 
+    /// Whether the sender tells of more than any machine of its size has.
+    pub(super) fn is_absurd(&self) -> bool {
+        self.assembly.is_absurd()
+    }
+
     /// Text of the console, free of control characters.
     pub(super) fn console(&mut self, clean: &str) -> Result<(), Error> {
         let path = self.directory.join("console.log");
@@ -387,6 +392,30 @@ mod tests {
     fn push(session: &mut Session, number: u32) {
         let encoded = block(number);
         session.block(0, number, wire::generation(&encoded), &encoded).unwrap();
+    }
+
+    #[test]
+    fn a_sender_that_tells_of_more_places_than_its_machine_has_is_found_out() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut session = begin(parent.path()).unwrap();
+        (0..20).for_each(|number| push(&mut session, number));
+        assert!(!session.is_absurd());
+        // Each page is far from all others, and costs the index as much as 256 neighbours.
+        let mut pages = (0..).map(|page: u64| Record::Fill { pfn: page << 20, pages: 1, word: page });
+        for number in 20..32 {
+            let mut raw = Vec::new();
+            pages.by_ref().take(2000).for_each(|record| record.encode(&mut raw));
+            let header = BlockHeader {
+                start: Cursor { pass: 2, position: u64::from(number) * 10 },
+                end: Cursor { pass: 2, position: u64::from(number) * 10 + 10 },
+                codec: CodecId::None,
+                filter: codec::Filter::None,
+                raw_bytes: u32::try_from(raw.len()).unwrap(),
+            };
+            let encoded = [&header.encode()[..], &raw].concat();
+            session.block(0, number, wire::generation(&encoded), &encoded).unwrap();
+        }
+        assert!(session.is_absurd());
     }
 
     #[test]
