@@ -6,26 +6,26 @@ use virtio_drivers::{Error, PAGE_SIZE, PhysAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::arch::pci::ConfigSpace;
-use crate::arch::ports::{read_u8, read_u16, read_u32, write_u8, write_u16, write_u32};
+use crate::arch::ports::DevicePorts;
 
-const DEVICE_FEATURES: u16 = 0;
-const DRIVER_FEATURES: u16 = 4;
-const QUEUE_ADDRESS: u16 = 8;
-const QUEUE_SIZE: u16 = 12;
-const QUEUE_SELECT: u16 = 14;
-const QUEUE_NOTIFY: u16 = 16;
-const DEVICE_STATUS: u16 = 18;
-const ISR_STATUS: u16 = 19;
+const DEVICE_FEATURES: u8 = 0;
+const DRIVER_FEATURES: u8 = 4;
+const QUEUE_ADDRESS: u8 = 8;
+const QUEUE_SIZE: u8 = 12;
+const QUEUE_SELECT: u8 = 14;
+const QUEUE_NOTIFY: u8 = 16;
+const DEVICE_STATUS: u8 = 18;
+const ISR_STATUS: u8 = 19;
 /// Of the device's own registers, without MSI-X.
-const CONFIG: u16 = 20;
+const CONFIG: u8 = 20;
 
 /// The capability MSI-X, and in its first word the bit that turns it on (PCI 3.0, 6.8.2).
 const MSI_X: u8 = 0x11;
 const MSI_X_ENABLE: u32 = 1 << 31;
 
-/// Such a device, by its first port.
+/// Such a device, by its ports.
 pub(crate) struct LegacyPci {
-    base: u16,
+    ports: DevicePorts,
 }
 
 impl LegacyPci {
@@ -38,9 +38,9 @@ impl LegacyPci {
             let control = config_space.read_word(function, msi_x.offset);
             config_space.write_word(function, msi_x.offset, control & !MSI_X_ENABLE);
         }
-        let base = u16::try_from(address).ok()?;
-        base.checked_add(256)?;
-        Some(Self { base })
+        // SAFETY: they are the device's first BAR; Linux no longer drives it, and it gets queues of our heap only.
+        let ports = unsafe { DevicePorts::new(u16::try_from(address).ok()?) }?;
+        Some(Self { ports })
     }
 }
 
@@ -50,31 +50,31 @@ impl Transport for LegacyPci {
     }
 
     fn read_device_features(&mut self) -> u64 {
-        u64::from(read_u32(self.base + DEVICE_FEATURES))
+        u64::from(self.ports.read_u32(DEVICE_FEATURES))
     }
 
     fn write_driver_features(&mut self, features: u64) {
         // It offers those of the low word only, and a driver takes of what is offered.
-        write_u32(self.base + DRIVER_FEATURES, u32::try_from(features).unwrap_or(0));
+        self.ports.write_u32(DRIVER_FEATURES, u32::try_from(features).unwrap_or(0));
     }
 
     fn max_queue_size(&mut self, queue: u16) -> u32 {
-        write_u16(self.base + QUEUE_SELECT, queue);
-        u32::from(read_u16(self.base + QUEUE_SIZE))
+        self.ports.write_u16(QUEUE_SELECT, queue);
+        u32::from(self.ports.read_u16(QUEUE_SIZE))
     }
 
     fn notify(&mut self, queue: u16) {
-        write_u16(self.base + QUEUE_NOTIFY, queue);
+        self.ports.write_u16(QUEUE_NOTIFY, queue);
     }
 
     fn get_status(&self) -> DeviceStatus {
-        DeviceStatus::from_bits_truncate(u32::from(read_u8(self.base + DEVICE_STATUS)))
+        DeviceStatus::from_bits_truncate(u32::from(self.ports.read_u8(DEVICE_STATUS)))
     }
 
     fn set_status(&mut self, status: DeviceStatus) {
         // It has no FEATURES_OK, bit 3, and ignores it.
         let [low, ..] = status.bits().to_le_bytes();
-        write_u8(self.base + DEVICE_STATUS, low);
+        self.ports.write_u8(DEVICE_STATUS, low);
     }
 
     fn set_guest_page_size(&mut self, _bytes: u32) {}
@@ -91,23 +91,23 @@ impl Transport for LegacyPci {
         _driver: PhysAddr,
         _device: PhysAddr,
     ) {
-        write_u16(self.base + QUEUE_SELECT, queue);
+        self.ports.write_u16(QUEUE_SELECT, queue);
         let page = u32::try_from(descriptors / PAGE_SIZE as PhysAddr).unwrap_or(0);
-        write_u32(self.base + QUEUE_ADDRESS, page);
+        self.ports.write_u32(QUEUE_ADDRESS, page);
     }
 
     fn queue_unset(&mut self, queue: u16) {
-        write_u16(self.base + QUEUE_SELECT, queue);
-        write_u32(self.base + QUEUE_ADDRESS, 0);
+        self.ports.write_u16(QUEUE_SELECT, queue);
+        self.ports.write_u32(QUEUE_ADDRESS, 0);
     }
 
     fn queue_used(&mut self, queue: u16) -> bool {
-        write_u16(self.base + QUEUE_SELECT, queue);
-        read_u32(self.base + QUEUE_ADDRESS) != 0
+        self.ports.write_u16(QUEUE_SELECT, queue);
+        self.ports.read_u32(QUEUE_ADDRESS) != 0
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {
-        InterruptStatus::from_bits_truncate(u32::from(read_u8(self.base + ISR_STATUS)))
+        InterruptStatus::from_bits_truncate(u32::from(self.ports.read_u8(ISR_STATUS)))
     }
 
     fn read_config_generation(&self) -> u32 {
@@ -117,27 +117,23 @@ impl Transport for LegacyPci {
     fn read_config_space<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, Error> {
         let mut value = T::new_zeroed();
         for (byte, at) in value.as_mut_bytes().iter_mut().zip(offset..) {
-            *byte = read_u8(self.config_port(at)?);
+            *byte = self.ports.read_u8(config_offset(at)?);
         }
         Ok(value)
     }
 
     fn write_config_space<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> Result<(), Error> {
         for (byte, at) in value.as_bytes().iter().zip(offset..) {
-            write_u8(self.config_port(at)?, *byte);
+            self.ports.write_u8(config_offset(at)?, *byte);
         }
         Ok(())
     }
 }
 
-impl LegacyPci {
-    fn config_port(&self, offset: usize) -> Result<u16, Error> {
-        // `new` has seen that they all are below 65536.
-        match u16::try_from(offset) {
-            Ok(offset) if offset < 256 - CONFIG => Ok(self.base + CONFIG + offset),
-            _ => Err(Error::ConfigSpaceTooSmall),
-        }
-    }
+/// Where a byte of the device's own registers is.
+fn config_offset(offset: usize) -> Result<u8, Error> {
+    let offset = u8::try_from(offset).ok().and_then(|offset| CONFIG.checked_add(offset));
+    offset.ok_or(Error::ConfigSpaceTooSmall)
 }
 
 impl Drop for LegacyPci {
