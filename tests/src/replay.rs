@@ -11,7 +11,7 @@ use codec::Encoder;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{Dump, DumpMemory, Facts};
 use vmcore::headers::{Class, CoreHeader, ProgramHeader, push_program_header};
-use vmcore::notes::Notes;
+use vmcore::notes::{Notes, push_note};
 use wire::{SessionEnd, SessionId};
 
 /// Where the elfcorehdr is put: above all RAM.
@@ -92,21 +92,22 @@ impl PhysMemory for Replay<'_> {
 fn elfcorehdr(facts: &Facts, memory: &DumpMemory<'_>) -> Result<Vec<u8>> {
     let mut headers = Vec::new();
     for note in Notes::new(&facts.notes).filter(|note| matches!(note.name, b"CORE" | b"VMCOREINFO")) {
-        let pa = find(facts, memory, note.desc).with_context(|| {
+        // As a whole: a CPU's registers may be on a stack, too.
+        let mut bytes = Vec::new();
+        push_note(note.name, note.n_type, note.desc, &mut bytes)?;
+        let pa = find(facts, memory, &bytes).with_context(|| {
             format!("the dump's memory does not have the note {}", String::from_utf8_lossy(note.name))
         })?;
-        // A note has its three words and its name, padded to words, before its descriptor.
-        let head = 12 + (note.name.len() as u64 + 1).next_multiple_of(4);
-        let bytes = head + note.desc.len() as u64;
+        let p_filesz = bytes.len() as u64;
         headers.push(ProgramHeader {
             p_type: 4,
             p_flags: 0,
             p_vaddr: 0,
             p_align: 0,
-            p_offset: pa.0 - head,
-            p_paddr: pa.0 - head,
-            p_filesz: bytes,
-            p_memsz: bytes,
+            p_offset: pa.0,
+            p_paddr: pa.0,
+            p_filesz,
+            p_memsz: p_filesz,
         });
     }
     headers.extend(facts.segments.iter().map(|load| ProgramHeader {
