@@ -1,7 +1,7 @@
 //! Early passes that walk the kernel's page tables or its slabs: page tables, stacks, tasks.
 
 use memory::paging::{WalkError, linear_map_offset};
-use memory::{PageClass, Pfn, PhysAddr, PhysMemory, SlabCaches, VirtAddr};
+use memory::{PageClass, Pfn, PhysAddr, PhysMemory, RamRange, SlabCaches, VirtAddr};
 use vmcore::headers::Machine;
 use wire::{Cursor, Pass};
 
@@ -129,12 +129,18 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             Machine::Aarch64 => linear_map_offset(kernel.machine(), &self.crash.info())?,
             Machine::Arm => return None,
         };
-        let ranges = self.crash.map.ranges();
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return None };
-        let va = |pa: PhysAddr| VirtAddr(offset.wrapping_add(pa.0));
-        let (start, end) = (va(first.start), va(last.end));
+        let (start, end) = linear_range(kernel.machine(), offset, self.crash.map.ranges())?;
         (half <= start && start < end).then_some((start, end))
     }
+}
+
+/// From where to where the direct map goes in which physical address 0 would be at `offset`. On x86_64 that is its begin
+/// (`PAGE_OFFSET`): the kernel keeps it as a constant, by which tools find everything else.
+fn linear_range(machine: Machine, offset: u64, ranges: &[RamRange]) -> Option<(VirtAddr, VirtAddr)> {
+    let (first, last) = (ranges.first()?, ranges.last()?);
+    let va = |pa: PhysAddr| VirtAddr(offset.wrapping_add(pa.0));
+    let start = if machine == Machine::X86_64 { VirtAddr(offset) } else { va(first.start) };
+    Some((start, va(last.end)))
 }
 
 /// Pages that are mapped one behind the other.
@@ -168,4 +174,25 @@ fn unmapped(error: &WalkError) -> Option<u64> {
 /// The address behind the `bytes`, a power of two, that `at` lies in.
 fn next_address(at: VirtAddr, bytes: u64) -> Option<VirtAddr> {
     VirtAddr(at.0 & !(bytes - 1)).checked_add(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_direct_map_begins_where_the_kernel_says_that_it_does() {
+        let range =
+            |start, end| RamRange { start: PhysAddr(start), end: PhysAddr(end), read_at: PhysAddr(start) };
+        // No RAM is at 0, but page_offset_base has this value.
+        let offset = 0xff11_0000_4000_0000;
+        let of_x86 =
+            linear_range(Machine::X86_64, offset, &[range(0x1000, 0x9_f000), range(0x10_0000, 1 << 30)]);
+        assert_eq!(of_x86, Some((VirtAddr(offset), VirtAddr(offset + (1 << 30)))));
+        // PAGE_OFFSET is where RAM begins: 0 would be below it.
+        let offset = 0xffff_0000_0000_0000_u64.wrapping_sub(1 << 30);
+        let of_aarch64 = linear_range(Machine::Aarch64, offset, &[range(1 << 30, 2 << 30)]);
+        assert_eq!(of_aarch64, Some((VirtAddr(0xffff << 48), VirtAddr((0xffff << 48) + (1 << 30)))));
+        assert_eq!(linear_range(Machine::X86_64, offset, &[]), None);
+    }
 }
