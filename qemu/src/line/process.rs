@@ -41,8 +41,8 @@ impl Line {
     /// `options` is a unix socket of the line's own (the target's on a fast line: a pair of pipes).
     ///
     /// # Errors
-    /// [`Error::ToolMissing`] if the program `rcapture-qemu` is neither named by `$RCAPTURE_QEMU` nor beside
-    /// the running program.
+    /// [`Error::ToolMissing`](crate::Error::ToolMissing) if the program `rcapture-qemu` is neither named by
+    /// `$RCAPTURE_QEMU` nor beside the running program.
     pub fn spawn(mut options: LineOptions) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("rcapture-line-").tempdir();
         let directory = directory.on("make a directory in", env::temp_dir())?;
