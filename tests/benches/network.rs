@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use end_to_end::{CARD_MODULES, DUMP, Spec};
+use end_to_end::{CARD_MODULES, DUMP, Spec, free_port};
 use rcapture_qemu::{Kdump, Lab, Loader, MachineBuilder};
 use support::{PANIC, seconds, wait_for};
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ fn with_card(machine: MachineBuilder) -> MachineBuilder {
 fn by_rcapture(level: u8, directory: &TempDir) -> Measured {
     let output = directory.path().join("rcapture");
     fs::create_dir(&output).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut receiver = Command::new(rcapture())
         .args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"])
         .arg(&output)

@@ -19,6 +19,7 @@ mod full;
 mod kept;
 mod page_use;
 pub mod replay;
+mod same;
 mod snapshot;
 mod spec;
 
@@ -26,8 +27,9 @@ pub use compare::{Comparison, compare};
 pub use full::write_full;
 pub use kept::{Frames, KeptPages};
 pub use page_use::{Disagreements, PageUse};
+pub use same::SameVmcore;
 pub use snapshot::Snapshot;
-pub use spec::{Crashed, Received, Receiver, Spec, rcapture};
+pub use spec::{Crashed, Received, Receiver, Spec, free_port, rcapture};
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! A machine to crash, and what comes of it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -160,6 +161,12 @@ fn image() -> PathBuf {
     path
 }
 
+/// A port of the local host that was free a moment ago.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// The program `rcapture`, ready for arguments.
 #[must_use]
 pub fn rcapture() -> Command {
@@ -222,6 +229,17 @@ impl Crashed {
         let receiver = self.start_receiver(&["--record", &recording.to_string_lossy()]);
         receiver.wait_until("it listens", BOOT, |_| recording.exists());
         receiver
+    }
+
+    /// Starts `rcapture recv --listen` for one dump, on this port of the local host. Another receiver may be on the line.
+    #[must_use]
+    pub fn start_listener(&self, port: u16, arguments: &[&str]) -> Receiver {
+        let output = self.path("over-the-network");
+        fs::create_dir_all(&output).unwrap();
+        let mut command = rcapture();
+        command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]);
+        command.arg(&output).args(arguments);
+        Receiver::spawn(command, output, self.path("listen.stderr"))
     }
 
     /// Lets the machine go on, and receives its dump to the end.

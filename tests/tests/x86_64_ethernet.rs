@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use std::fs;
-use std::net::TcpListener;
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use end_to_end::{Crashed, DUMP, Received, Receiver, Snapshot, Spec, compare, is_left_to_full, rcapture};
+use end_to_end::{Crashed, DUMP, Received, Receiver, SameVmcore, Snapshot, Spec, free_port, is_left_to_full};
 use rcapture_qemu::ether::Report;
 use rcapture_qemu::{Ether, EtherOptions, LineOptions, MachineBuilder};
 
@@ -16,8 +15,7 @@ const DEVICE: &str = "virtio-net-pci";
 
 /// A small one, all of which is sent; and the port its receivers listen on.
 static MACHINE: LazyLock<(Snapshot, u16)> = LazyLock::new(|| {
-    // It was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let cmdline = format!("rcapture.link=tcp:10.0.2.2:{port} ip=dhcp");
     let spec = Spec { memory_mib: 128, compress: "lz4", cmdline: cmdline.leak(), ..Spec::default() };
     let ether = Ether::spawn(&EtherOptions::default()).unwrap();
@@ -26,8 +24,8 @@ static MACHINE: LazyLock<(Snapshot, u16)> = LazyLock::new(|| {
     (Snapshot::take_with(&spec, with_card), port)
 });
 
-/// What came of the first trial, and was compared with the machine's memory.
-static VMCORE: OnceLock<Vec<u8>> = OnceLock::new();
+/// What comes of every trial.
+static VMCORE: SameVmcore = SameVmcore::new();
 
 /// Trials need the same port.
 static TURN: Mutex<()> = Mutex::new(());
@@ -40,19 +38,7 @@ struct Trial {
 impl Trial {
     /// A receiver, on this trial's directory.
     fn start_receiver(&self) -> Receiver {
-        let output = self.crashed.path("dumps");
-        fs::create_dir_all(&output).unwrap();
-        let mut command = rcapture();
-        command.args([
-            "recv",
-            "--once",
-            "--keep-journal",
-            "--listen",
-            &format!("127.0.0.1:{}", MACHINE.1),
-            "-o",
-        ]);
-        command.arg(&output);
-        Receiver::spawn(command, output, self.crashed.path("recv.stderr"))
+        self.crashed.start_listener(MACHINE.1, &["--keep-journal"])
     }
 }
 
@@ -70,20 +56,7 @@ fn trial(options: &EtherOptions, receive: impl FnOnce(&mut Trial) -> Received) -
     let seconds = start.elapsed().as_secs_f32();
     let report = trial.ether.report().unwrap();
     println!("{seconds:.1} s: {report:?}");
-    assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-
-    let path = received.directory.join("vmcore");
-    let info = rcapture().arg("info").arg(&path).output().unwrap();
-    let info = String::from_utf8_lossy(&info.stdout);
-    assert!(info.lines().any(|line| line.starts_with("complete") && line.ends_with("yes")), "{info}");
-    let vmcore = fs::read(&path).unwrap();
-    let first = VMCORE.get_or_init(|| {
-        let comparison = compare(&path, &trial.crashed.truth, &[]);
-        println!("{comparison}");
-        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
-        vmcore.clone()
-    });
-    assert!(vmcore == *first, "it is not the vmcore of the first trial");
+    VMCORE.judge(&trial.crashed, &received);
     let journal_bytes = fs::metadata(received.directory.join("journal")).unwrap().len();
     Outcome { report, journal_bytes }
 }

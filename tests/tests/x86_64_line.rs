@@ -1,12 +1,11 @@
 //! One machine that has just crashed, let go over eight lines: the same vmcore comes of each, to the byte.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
-use std::fs;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use end_to_end::{Crashed, DUMP, Received, Snapshot, Spec, compare, is_left_to_full, rcapture};
+use end_to_end::{Crashed, DUMP, Received, SameVmcore, Snapshot, Spec, is_left_to_full};
 use rcapture_qemu::LineOptions;
 use rcapture_qemu::line::Report;
 
@@ -14,8 +13,8 @@ use rcapture_qemu::line::Report;
 static MACHINE: LazyLock<Snapshot> =
     LazyLock::new(|| Snapshot::take(&Spec { memory_mib: 128, ..Spec::default() }));
 
-/// What came of the first trial, and was compared with the machine's memory.
-static VMCORE: OnceLock<Vec<u8>> = OnceLock::new();
+/// What comes of every trial.
+static VMCORE: SameVmcore = SameVmcore::new();
 
 /// Lets the machine go over `line`, and looks at what was received. Returns what became of the line's bytes.
 fn trial(line: LineOptions, receive: impl FnOnce(&mut Crashed) -> Received) -> Report {
@@ -25,20 +24,7 @@ fn trial(line: LineOptions, receive: impl FnOnce(&mut Crashed) -> Received) -> R
     let seconds = start.elapsed().as_secs_f32();
     let report = crashed.line.report().unwrap();
     println!("{seconds:.1} s, {} bytes on the line: {report:?}", report.to_host.sent);
-    assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-
-    let path = received.directory.join("vmcore");
-    let info = rcapture().arg("info").arg(&path).output().unwrap();
-    let info = String::from_utf8_lossy(&info.stdout);
-    assert!(info.lines().any(|line| line.starts_with("complete") && line.ends_with("yes")), "{info}");
-    let vmcore = fs::read(&path).unwrap();
-    let first = VMCORE.get_or_init(|| {
-        let comparison = compare(&path, &crashed.truth, &[]);
-        println!("{comparison}");
-        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
-        vmcore.clone()
-    });
-    assert!(vmcore == *first, "it is not the vmcore of the first trial");
+    VMCORE.judge(&crashed, &received);
     report
 }
 

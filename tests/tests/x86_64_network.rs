@@ -1,12 +1,7 @@
 //! x86_64 over virtio network cards: Linux's own driver is busy with them when the machine crashes, and every page arrives.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
-use std::fs;
-use std::net::TcpListener;
-
-use end_to_end::{
-    BOOT, CARD_MODULES, Crashed, DUMP, Received, Receiver, Spec, compare, is_left_to_full, rcapture,
-};
+use end_to_end::{BOOT, CARD_MODULES, Crashed, DUMP, Received, Spec, compare, free_port, is_left_to_full};
 use rcapture_qemu::{Machine, MachineBuilder, Trigger};
 
 /// From then on no card writes to memory.
@@ -114,7 +109,7 @@ impl Trial {
     fn every_page_arrives(&self, meanwhile: impl Fn(&mut Machine)) {
         let port = free_port();
         let mut crashed = self.crash(QUIET, port, meanwhile);
-        let receiver = listen(&crashed, port);
+        let receiver = crashed.start_listener(port, &[]);
         crashed.machine.cont().unwrap();
         let Received { status, stderr, directory } = receiver.wait(DUMP);
         assert!(status.success(), "{status}: {stderr}");
@@ -132,20 +127,6 @@ impl Trial {
         println!("{comparison}");
         assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
     }
-}
-
-/// Starts `rcapture recv --listen`.
-fn listen(crashed: &Crashed, port: u16) -> Receiver {
-    let output = crashed.path("over-the-network");
-    fs::create_dir_all(&output).unwrap();
-    let mut command = rcapture();
-    command.args(["recv", "--once", "--listen", &format!("127.0.0.1:{port}"), "-o"]).arg(&output);
-    Receiver::spawn(command, output, crashed.path("listen.stderr"))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
@@ -274,7 +255,7 @@ fn a_receiver_that_goes_away_for_good_is_given_up_for_the_serial_line() {
     trial.spec.dump_level = 31;
     let port = free_port();
     let mut crashed = trial.crash(QUIET, port, |_| ());
-    let gone = listen(&crashed, port);
+    let gone = crashed.start_listener(port, &[]);
     let receiver = crashed.start_listening();
     crashed.machine.cont().unwrap();
     gone.wait_for_journal(1 << 20, DUMP);
