@@ -37,7 +37,7 @@ pub(crate) fn finish() -> ! {
             power::halt()
         }
         (FinalAction::Poweroff, None) => {
-            say("ACPI does not say how to turn the machine off: halted, turn it off by hand");
+            say("the firmware does not say how to turn the machine off: halted, turn it off by hand");
             power::halt()
         }
         (FinalAction::Halt, _) => {

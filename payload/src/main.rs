@@ -1,8 +1,7 @@
 //! The capture kernel.
 //!
 //! # Flow
-//! `arch` entry ─▶ own stack, segments, exception handlers ─▶ command line ─▶ own page tables ─▶ banner ─▶ clock ─▶
-//! elfcorehdr ─▶ memory map ─▶ the capture pipeline over the link ─▶ `rcapture.final=`.
+//! `arch` entry ─▶ own stack, exception handlers, page tables ─▶ command line ─▶ banner ─▶ clock ─▶ elfcorehdr ─▶ memory map ─▶ the capture pipeline over the link ─▶ `rcapture.final=`.
 //!
 //! `unsafe` is in `arch`, `memory` and `drivers` only. On the host this program is a stub; clippy looks at the real
 //! one there as well.
@@ -21,6 +20,8 @@ mod fatal;
 mod link;
 #[cfg(any(target_os = "none", clippy))]
 mod memory;
+#[cfg(any(target_os = "none", clippy))]
+mod platform;
 #[cfg(any(target_os = "none", clippy))]
 mod start;
 

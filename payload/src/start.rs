@@ -6,18 +6,17 @@ use core::time::Duration;
 use capture::config::{Config, Link as ConfiguredLink, SerialLink as SerialConfig, TcpLink as TcpConfig};
 use capture::{Clock as _, Crash, Link, Options, compress};
 use codec::Method;
-use memory::PhysAddr;
-use rcapture_payload::boot::{acpi, boot_params};
 use rcapture_payload::net::TcpLink;
 use wire::SessionId;
 
-use crate::arch::clock::{self, Clock};
-use crate::arch::power::SoftOff;
-use crate::arch::{encryption, paging};
+use crate::arch::boot::Boot;
+use crate::arch::clock;
+use crate::drivers::uart::UartError;
 use crate::drivers::{cards, console};
 use crate::link::SerialLink;
 use crate::memory::heap;
-use crate::memory::window::{LoaderMapping, Physical};
+use crate::memory::window::Physical;
+use crate::platform::Platform;
 use crate::{arch, fatal};
 
 /// For so long all links are tried again if none of them works.
@@ -26,34 +25,28 @@ const TRY_FOR: Duration = Duration::from_secs(10 * 60);
 /// And so long it takes until they are.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Runs on the image's own stack with its exception handlers loaded; page tables are still the loader's.
-pub(crate) fn run(boot_params_pa: u64) -> ! {
+/// Runs on the image's own stack with its exception handlers loaded. `handover_pa` is where the loader left what it has to say.
+pub(crate) fn run(handover_pa: u64) -> ! {
     heap::start();
-    let boot = boot_params::read(&LoaderMapping, PhysAddr(boot_params_pa)).unwrap_or_default();
-    let config = Config::parse(&boot.cmdline);
+    let boot = Boot::read(handover_pa);
+    let config = Config::parse_on(boot.cmdline(), boot.console());
     fatal::set_final(config.final_action, None);
 
-    if let Some(reason) = encryption::guest_encryption() {
-        // Own page tables would not know the encryption bit: the loader's stay.
-        open_console(&config);
-        fatal::report(format_args!(
-            "{reason}: its memory is encrypted and cannot be read by a capture kernel"
-        ));
-    }
-    if let Err(error) = paging::take_over() {
-        open_console(&config);
+    if let Err(error) = boot.take_over() {
+        open_console(&config, &boot);
         fatal::report(format_args!("{error}"));
     }
-    let console = open_console(&config);
+    let console = open_console(&config, &boot);
+    if let Some(fault) = boot.fault() {
+        console::line(format_args!("rcapture: device tree: {fault}"));
+    }
     for remark in &config.remarks {
         console::line(format_args!("rcapture: {remark}"));
     }
 
-    let rsdp = config.acpi_rsdp.map(PhysAddr).or(boot.acpi_rsdp);
-    let acpi = acpi::read(&Physical, rsdp);
-    fatal::set_final(config.final_action, soft_off(&acpi));
-    let clock = Clock::calibrate(acpi.pm_timer);
-    if let (hertz, clock::Source::Guess) = clock.rate() {
+    let platform = boot.platform(&config);
+    fatal::set_final(config.final_action, platform.soft_off);
+    if let Some(hertz) = platform.clock.guessed_hertz() {
         console::line(format_args!("rcapture: no timer answers: taking the clock for {hertz} Hz"));
     }
     if config.selftest_panic {
@@ -62,19 +55,24 @@ pub(crate) fn run(boot_params_pa: u64) -> ! {
             panic!("asked for by rcapture.selftest=panic");
         }
     }
-    capture(&config, &acpi, console, &clock);
+    capture(&config, &boot, &platform, console);
     fatal::finish()
 }
 
 /// Opens the first UART that answers, and says hello on it. Gives it with its speed; `None`: there is none.
-fn open_console(config: &Config) -> Option<SerialConfig> {
+fn open_console(config: &Config, boot: &Boot) -> Option<SerialConfig> {
     let mut failures = Vec::new();
     let of_links = config.links.iter().filter_map(|link| match link {
         ConfiguredLink::Serial(serial) => Some(*serial),
         ConfiguredLink::Tcp(_) => None,
     });
-    let mut candidates = of_links.chain([config.console]);
-    let console = candidates.find_map(|serial| match console::open(serial) {
+    let open = |serial: SerialConfig| match boot.uart(serial.registers) {
+        Some(place) => console::open(place, serial.baud),
+        None => Err(UartError::Unknown),
+    };
+    // The machine's own last: text has to go somewhere.
+    let mut candidates = of_links.chain([config.console, boot.console()]);
+    let console = candidates.find_map(|serial| match open(serial) {
         Ok(baud) => Some(SerialConfig { baud: Some(baud), ..serial }),
         Err(error) => {
             failures.push((serial, error));
@@ -93,27 +91,24 @@ fn open_console(config: &Config) -> Option<SerialConfig> {
     Some(console)
 }
 
-fn soft_off(acpi: &acpi::Acpi) -> Option<SoftOff> {
-    let [type_a, type_b] = acpi.s5?;
-    Some(SoftOff { pm1a: (acpi.pm1a_control?, type_a), pm1b: acpi.pm1b_control.map(|port| (port, type_b)) })
-}
-
 /// Sends the dump over the first link that works; what goes wrong is said on the console.
-fn capture(config: &Config, acpi: &acpi::Acpi, console: Option<SerialConfig>, clock: &Clock) {
-    let Some(elfcorehdr) = config.elfcorehdr else {
+fn capture(config: &Config, boot: &Boot, platform: &Platform, console: Option<SerialConfig>) {
+    let Some(elfcorehdr) = config.elfcorehdr.or(boot.elfcorehdr()) else {
         console::line(format_args!(
-            "rcapture: no elfcorehdr= on the command line: load this image with kexec -p, which puts it there"
+            "rcapture: no elfcorehdr{}: load this image with kexec -p, which puts it there",
+            arch::boot::ELFCOREHDR_IS
         ));
         return;
     };
-    let crash = match Crash::read(elfcorehdr.start_pa, &Physical) {
+    let clock = &platform.clock;
+    let crash = match Crash::read_in(elfcorehdr.start_pa, boot.ram(), &Physical) {
         Ok(crash) => crash,
         Err(error) => {
             console::line(format_args!("rcapture: elfcorehdr: {error}"));
             return;
         }
     };
-    let dump = Dump { config, acpi, crash: &crash, session: session_id(&crash), clock };
+    let dump = Dump { config, platform, crash: &crash, session: session_id(&crash) };
     let mut failing_since = None;
     while !config.links.iter().any(|link| dump.send_over(*link, console)) {
         // From the first failure on: it may come late in a long dump.
@@ -136,10 +131,9 @@ fn capture(config: &Config, acpi: &acpi::Acpi, console: Option<SerialConfig>, cl
 /// What is the same on every link. The session is: a receiver goes on with what it has.
 struct Dump<'a> {
     config: &'a Config,
-    acpi: &'a acpi::Acpi,
+    platform: &'a Platform,
     crash: &'a Crash,
     session: SessionId,
-    clock: &'a Clock,
 }
 
 impl Dump<'_> {
@@ -165,8 +159,9 @@ impl Dump<'_> {
 
     #[inline(never)] // what it takes of the stack is not there for a serial line
     fn send_by_tcp(&self, server: TcpConfig) -> bool {
-        let Self { config, acpi, clock, .. } = *self;
-        let card = match cards::open(config, &acpi.ecam, clock) {
+        let Self { config, platform, .. } = *self;
+        let clock = &platform.clock;
+        let card = match cards::open(config, platform) {
             Ok(card) => card,
             Err(error) => {
                 console::line(format_args!("rcapture: tcp:{server}: {error}"));
@@ -191,7 +186,8 @@ impl Dump<'_> {
     /// Whether the dump was sent.
     #[inline(never)] // once
     fn send(&self, method: Method, mut link: &mut dyn Link, needs_answers: bool) -> bool {
-        let Self { config, crash, session, clock, .. } = *self;
+        let Self { config, crash, session, platform } = *self;
+        let clock = &platform.clock;
         let encoder = method.encoder();
         let codec = encoder.id();
         console::line(format_args!("rcapture: compressing with {method}"));
@@ -225,7 +221,7 @@ impl Dump<'_> {
     /// processor is tried on.
     fn serial_method(&self, line: u32) -> Method {
         compress::choose(self.config.compress, line.into(), || {
-            let lzma = compress::lzma_speed(&self.crash.vmcoreinfo, self.clock);
+            let lzma = compress::lzma_speed(&self.crash.vmcoreinfo, &self.platform.clock);
             console::line(format_args!(
                 "rcapture: the line carries {} KB/s, the processor compresses {} KB/s with LZMA",
                 line / 1000,

@@ -18,9 +18,9 @@ const MAX_MEMORY_BYTES: u64 = 3000 * 1024;
 /// What to build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The machine to build for.
-    #[arg(long, value_enum, default_value_t = Target::X86_64)]
-    arch: Target,
+    /// The machines to build for: all, unless they are named.
+    #[arg(long, value_enum, default_values_t = Target::ALL)]
+    arch: Vec<Target>,
 }
 
 /// A machine the capture kernel is built for.
@@ -29,13 +29,20 @@ pub(crate) enum Target {
     /// PC servers and virtual machines: a bzImage.
     #[value(name = "x86_64")]
     X86_64,
+    /// 64-bit Arm: an Image.
+    #[value(name = "aarch64")]
+    Aarch64,
 }
 
 impl Target {
+    /// Every machine.
+    pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
     /// The name in `dist/` and `linker/`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
         }
     }
 
@@ -43,13 +50,17 @@ impl Target {
     pub(crate) fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-none",
+            // Without floating point there is no need to ask whether the crashed kernel had turned it off.
+            Self::Aarch64 => "aarch64-unknown-none-softfloat",
         }
     }
 
     /// Compiler flags beyond the target's own; the linker script is the payload's build.rs's.
     fn rustflags(self) -> &'static [&'static str] {
         match self {
+            // It is position independent as it is.
             Self::X86_64 => &[],
+            Self::Aarch64 => &["-Crelocation-model=pie", "-Clink-arg=-pie"],
         }
     }
 
@@ -60,6 +71,10 @@ impl Target {
                 let flat = ::image::flatten(elf, ::image::Machine::X86_64, MAX_MEMORY_BYTES)?;
                 Ok(::image::bzimage::build(&flat, version)?)
             }
+            Self::Aarch64 => {
+                let flat = ::image::flatten(elf, ::image::Machine::Aarch64, MAX_MEMORY_BYTES)?;
+                Ok(::image::arm64::build(&flat)?)
+            }
         }
     }
 }
@@ -69,8 +84,9 @@ impl Target {
 /// # Errors
 /// If a tool is missing (the message says which command mends that), or the image does not build or is too large.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let image = build(args.arch)?;
-    eprintln!("{}", image.display());
+    for target in &args.arch {
+        eprintln!("{}", build(*target)?.display());
+    }
     Ok(())
 }
 

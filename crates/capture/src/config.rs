@@ -3,7 +3,7 @@
 //! # Terms
 //! - **elfcorehdr**: where the crashed kernel left its ELF header; kexec puts `elfcorehdr=` on the line.
 //! - **link**: the line the dump goes out on. `rcapture.link=` names it; otherwise it is the UART of the last
-//!   `console=ttyS…`; otherwise ttyS0 at 115200.
+//!   `console=ttyS…`; otherwise the machine's own: on a PC ttyS0 at 115200.
 //! - **card**: a network card; `ip=` says which, and what address it has.
 //! - **remark**: something on the line that could not be used. It is shown to the user and otherwise ignored: a crash
 //!   is no time to refuse work over a typing error.
@@ -26,10 +26,15 @@ const MAX_REMARKS: usize = 16;
 const MAX_LINKS: usize = 4;
 /// I/O ports of ttyS0 to ttyS3 on a PC (Linux, arch/x86/include/asm/serial.h).
 const LEGACY_PORTS: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
+/// Numbers of serial ports start below.
+const MAX_TTYS: u8 = 8;
 /// Devices kept of those that no bus tells of.
 const MAX_MMIO: usize = 8;
-/// Where there is nothing better.
-const TTY_S0: SerialLink = SerialLink { registers: SerialRegisters::Port(0x3f8), baud: Some(115_200) };
+/// Where there is nothing better, on a PC.
+const TTY_S0: SerialLink = SerialLink {
+    registers: SerialRegisters::Tty(Tty { driver: TtyDriver::S, number: 0 }),
+    baud: Some(115_200),
+};
 
 /// Everything the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ pub struct Config {
     pub network: Network,
     /// `virtio_mmio.device=`: devices that no bus tells of.
     pub virtio_mmio: Vec<MmioRegion>,
-    /// Where text goes besides: the UART of the first serial link, else of the last `console=`, else ttyS0.
+    /// Where text goes besides: the UART of the first serial link, else of the last `console=`, else the machine's own.
     pub console: SerialLink,
     /// `rcapture.dump_level=`: what to leave out, in makedumpfile's bits (0 to 31).
     pub dump_level: DumpLevel,
@@ -72,13 +77,13 @@ pub struct ElfCoreHdr {
 /// A line the dump can go out on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// A 16550-compatible UART.
+    /// A UART.
     Serial(SerialLink),
     /// A connection over a network.
     Tcp(TcpLink),
 }
 
-/// A 16550-compatible UART and its speed; always 8 bits, no parity, 1 stop bit.
+/// A UART and its speed; always 8 bits, no parity, 1 stop bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SerialLink {
     /// Where its registers are.
@@ -90,12 +95,69 @@ pub struct SerialLink {
 /// Where a UART's registers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SerialRegisters {
-    /// Eight I/O ports from this one on.
+    /// Where Linux has them under this name.
+    Tty(Tty),
+    /// Of a 16550: eight I/O ports from this one on.
     Port(u16),
-    /// Eight bytes from this physical address on.
+    /// Of a 16550: eight bytes from this physical address on.
     Mmio(u64),
-    /// Eight 32-bit words from this physical address on.
+    /// Of a 16550: eight 32-bit words from this physical address on.
     Mmio32(u64),
+    /// Of a PL011, from this physical address on.
+    Pl011(u64),
+}
+
+/// A serial port by Linux' name for it: `ttyS0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tty {
+    /// Whose port.
+    pub driver: TtyDriver,
+    /// From 0 on.
+    pub number: u8,
+}
+
+/// The drivers that name ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtyDriver {
+    /// `ttyS`: a 16550.
+    S,
+    /// `ttyAMA`: a PL011.
+    Ama,
+}
+
+impl TtyDriver {
+    const ALL: [Self; 2] = [Self::S, Self::Ama];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::S => "ttyS",
+            Self::Ama => "ttyAMA",
+        }
+    }
+}
+
+impl Tty {
+    /// `None`: no driver known here names a port so.
+    fn parse(name: &str) -> Option<Self> {
+        TtyDriver::ALL.into_iter().find_map(|driver| {
+            let digits = name.strip_prefix(driver.prefix())?;
+            let number =
+                digits.parse().ok().filter(|number| *number < MAX_TTYS && !digits.starts_with('+'))?;
+            Some(Self { driver, number })
+        })
+    }
+
+    /// On a PC: the first of the port's I/O ports.
+    #[must_use]
+    pub fn legacy_port(self) -> Option<u16> {
+        (self.driver == TtyDriver::S).then(|| LEGACY_PORTS.get(usize::from(self.number)).copied())?
+    }
+}
+
+impl fmt::Display for Tty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.driver.prefix(), self.number)
+    }
 }
 
 /// How blocks are compressed.
@@ -165,6 +227,8 @@ impl fmt::Display for SerialLink {
                 Some(index) => write!(f, "ttyS{index}")?,
                 None => write!(f, "io,{port:#x}")?,
             },
+            SerialRegisters::Tty(tty) => tty.fmt(f)?,
+            SerialRegisters::Pl011(address) => write!(f, "pl011,{address:#x}")?,
             SerialRegisters::Mmio(address) => write!(f, "mmio,{address:#x}")?,
             SerialRegisters::Mmio32(address) => write!(f, "mmio32,{address:#x}")?,
         }
@@ -182,9 +246,15 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a kernel command line. Later settings win over earlier ones; links add up.
+    /// Reads a kernel command line, as [`parse_on`](Self::parse_on), on a PC.
     #[must_use]
     pub fn parse(cmdline: &[u8]) -> Self {
+        Self::parse_on(cmdline, TTY_S0)
+    }
+
+    /// Reads a kernel command line. Later settings win over earlier ones; links add up. `own` is the machine's own console.
+    #[must_use]
+    pub fn parse_on(cmdline: &[u8], own: SerialLink) -> Self {
         let text = String::from_utf8_lossy(cmdline);
         let mut config = Self {
             elfcorehdr: None,
@@ -192,7 +262,7 @@ impl Config {
             links: Vec::new(),
             network: Network::default(),
             virtio_mmio: Vec::new(),
-            console: TTY_S0,
+            console: own,
             dump_level: DumpLevel::SMALLEST,
             budget: Budget::default(),
             compress: Compress::default(),
@@ -213,7 +283,7 @@ impl Config {
             Link::Serial(serial) => Some(*serial),
             Link::Tcp(_) => None,
         });
-        config.console = serial.or(console).unwrap_or(TTY_S0);
+        config.console = serial.or(console).unwrap_or(own);
         if config.links.is_empty() {
             config.links.push(Link::Serial(config.console));
         }
@@ -356,7 +426,7 @@ fn parse_link(value: &str) -> Option<Link> {
     }
 }
 
-/// `ttyS0[,115200n8]`, `io,0x3f8[,115200]`, `mmio,ADDRESS[,…]`, `mmio32,ADDRESS[,…]`.
+/// `ttyS0[,115200n8]`, `io,0x3f8[,115200]`, `mmio,ADDRESS[,…]`, `mmio32,ADDRESS[,…]`, `pl011,ADDRESS[,…]`.
 fn parse_serial(value: &str) -> Option<SerialLink> {
     let mut parts = value.split(',');
     let place = parts.next()?;
@@ -368,7 +438,8 @@ fn parse_serial(value: &str) -> Option<SerialLink> {
         }
         "mmio" => SerialRegisters::Mmio(parse_mmio_address(parts.next()?)?),
         "mmio32" => SerialRegisters::Mmio32(parse_mmio_address(parts.next()?)?),
-        _ => SerialRegisters::Port(legacy_port(place)?),
+        "pl011" => SerialRegisters::Pl011(parse_mmio_address(parts.next()?)?),
+        _ => SerialRegisters::Tty(Tty::parse(place)?),
     };
     let baud = match parts.next() {
         Some(mode) => Some(parse_mode(mode)?),
@@ -381,11 +452,6 @@ fn parse_serial(value: &str) -> Option<SerialLink> {
 fn parse_mmio_address(text: &str) -> Option<u64> {
     let address = parse_number(text)?;
     (address % 4 == 0 && address != 0 && address.checked_add(0x1000).is_some()).then_some(address)
-}
-
-fn legacy_port(name: &str) -> Option<u16> {
-    let index: usize = name.strip_prefix("ttyS")?.parse().ok()?;
-    LEGACY_PORTS.get(index).copied()
 }
 
 /// `BAUD[n[8]]`: frames are bytes, so that 8 bits without parity are the only mode.
@@ -457,20 +523,45 @@ mod tests {
     #[test]
     fn the_link_is_named_as_the_kernel_names_ports() {
         let port = |port, baud| SerialLink { registers: SerialRegisters::Port(port), baud };
-        assert_eq!(serial("rcapture.link=serial:ttyS0,115200n8"), port(0x3f8, Some(115_200)));
-        assert_eq!(serial("rcapture.link=serial:ttyS1,9600"), port(0x2f8, Some(9600)));
-        assert_eq!(serial("rcapture.link=serial:ttyS2"), port(0x3e8, None));
+        let tty = |driver, number, baud| SerialLink {
+            registers: SerialRegisters::Tty(Tty { driver, number }),
+            baud,
+        };
+        assert_eq!(serial("rcapture.link=serial:ttyS0,115200n8"), tty(TtyDriver::S, 0, Some(115_200)));
+        assert_eq!(serial("rcapture.link=serial:ttyS1,9600"), tty(TtyDriver::S, 1, Some(9600)));
+        assert_eq!(serial("rcapture.link=serial:ttyS2"), tty(TtyDriver::S, 2, None));
+        assert_eq!(serial("rcapture.link=serial:ttyAMA1,57600"), tty(TtyDriver::Ama, 1, Some(57_600)));
         assert_eq!(serial("rcapture.link=serial:io,0x2e8,57600n8"), port(0x2e8, Some(57_600)));
         assert_eq!(
             serial("rcapture.link=serial:mmio32,0xfe032000,115200"),
             SerialLink { registers: SerialRegisters::Mmio32(0xfe03_2000), baud: Some(115_200) }
         );
+        assert_eq!(
+            serial("rcapture.link=serial:pl011,0x9000000"),
+            SerialLink { registers: SerialRegisters::Pl011(0x900_0000), baud: None }
+        );
+    }
+
+    #[test]
+    fn a_pc_has_its_ports_where_they_always_were() {
+        let port = |name| Tty::parse(name).and_then(Tty::legacy_port);
+        let ports = ["ttyS0", "ttyS1", "ttyS2", "ttyS3", "ttyS4", "ttyAMA0"].map(port);
+        assert_eq!(ports, [Some(0x3f8), Some(0x2f8), Some(0x3e8), Some(0x2e8), None, None]);
+    }
+
+    #[test]
+    fn a_machine_without_a_word_on_it_uses_its_own_console() {
+        let own = serial("console=ttyAMA0");
+        assert_eq!(Config::parse_on(b"quiet", own).links, [Link::Serial(own)]);
+        assert_eq!(Config::parse_on(b"console=ttyAMA1", own).links, parse("console=ttyAMA1").links);
     }
 
     #[test]
     fn a_link_that_cannot_be_used_is_remarked_on_and_the_next_one_stands() {
         for value in [
             "serial:ttyS9",
+            "serial:ttyS+1",
+            "serial:ttyX0",
             "serial:ttyS0,115200e7",
             "serial:ttyS0,0",
             "serial:ttyS0,1,2",

@@ -1,6 +1,7 @@
 //! What the crashed kernel left for its dump: memory map, notes, VMCOREINFO.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use memory::{CrashedMemory, MapFault, MemoryMap, Pfn, PhysAddr, PhysMemory, RamRange};
 use vmcore::elfcorehdr::{ElfCoreHdr, ElfCoreHdrError, MAX_NOTE_BYTES, NoteSegment, SegmentFault};
@@ -30,8 +31,26 @@ impl Crash {
     /// # Errors
     /// Without an elfcorehdr there is nothing to go by.
     pub fn read(elfcorehdr_pa: u64, physical: &impl PhysMemory) -> Result<Self, ElfCoreHdrError> {
-        let core = ElfCoreHdr::read(elfcorehdr_pa, &mut |pa, buf| physical.read(PhysAddr(pa), buf).is_ok())?;
-        let (map, map_faults) = MemoryMap::from_segments(&core.loads);
+        Self::read_in(elfcorehdr_pa, &[], physical)
+    }
+
+    /// [`read`](Self::read), where nothing but `ram` is looked at: what firmware says is RAM. Nothing: it does not say.
+    ///
+    /// # Errors
+    /// Without an elfcorehdr there is nothing to go by.
+    pub fn read_in(
+        elfcorehdr_pa: u64,
+        ram: &[Range<u64>],
+        physical: &impl PhysMemory,
+    ) -> Result<Self, ElfCoreHdrError> {
+        let is_ram = |pa: u64| ram.is_empty() || ram.iter().any(|range| range.contains(&pa));
+        let core = ElfCoreHdr::read(elfcorehdr_pa, &mut |pa, buf| {
+            is_ram(pa) && physical.read(PhysAddr(pa), buf).is_ok()
+        })?;
+        let (mut map, mut map_faults) = MemoryMap::from_segments(&core.loads);
+        if !ram.is_empty() {
+            map_faults.extend(map.keep_only(ram));
+        }
         let mut crash =
             Self { core, map, map_faults, vmcoreinfo: Vec::new(), page_shift: DEFAULT_PAGE_SHIFT };
         let mut buffer = Vec::new();

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::iter::FusedIterator;
+use core::ops::Range;
 
 use vmcore::elfcorehdr::LoadSegment;
 
@@ -100,6 +101,16 @@ pub enum MapFault {
         /// p_offset.
         read_at: PhysAddr,
     },
+    /// RAM to the elfcorehdr, but not to the firmware.
+    #[error(
+        "PT_LOADs cover {bytes:#x} bytes at {start}, where the firmware knows of no RAM: they are left out"
+    )]
+    Elsewhere {
+        /// First byte.
+        start: PhysAddr,
+        /// Size.
+        bytes: u64,
+    },
     /// More than [`MAX_RANGES`] separate ranges: those from `start` on are left out.
     #[error("more than {MAX_RANGES} ranges of RAM: those from {start} on are left out")]
     TooMany {
@@ -138,6 +149,21 @@ impl MemoryMap {
         }
         ranges.shrink_to_fit();
         (Self { ranges }, faults)
+    }
+
+    /// Leaves out what is outside of `ram`, and says what that was. Its ranges may overlap, and be in any order.
+    pub fn keep_only(&mut self, ram: &[Range<u64>]) -> Vec<MapFault> {
+        let of = |range: &Range<u64>| {
+            let start = PhysAddr(range.start);
+            RamRange { start, end: PhysAddr(range.end), read_at: start }
+        };
+        let ram = one_after_another(ram.iter().filter(|range| !range.is_empty()).map(of).collect());
+        let lost = without(&self.ranges, &ram);
+        if !lost.is_empty() {
+            self.ranges = without(&self.ranges, &lost);
+        }
+        let fault = |range: &RamRange| MapFault::Elsewhere { start: range.start, bytes: range.bytes() };
+        lost.iter().take(MAX_MAP_FAULTS).map(fault).collect()
     }
 
     /// The ranges, in ascending order.

@@ -1,8 +1,12 @@
-//! What differs from one architecture to the next, under the same list of names:
-//! `clock`, `encryption`, `exceptions`, `paging`, `power`, `NAME`.
+//! What differs from one architecture to the next, under the same list of names: `boot`, `clock`, `exceptions`, `mmu`, `pci`,
+//! `ports`, `power`, `NAME`.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use self::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::x86_64::*;

@@ -1,6 +1,7 @@
 //! Where PCI configuration space lies in memory: the table MCFG (PCI Firmware Specification 3.3, 4.1.2).
 
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use memory::{PhysAddr, PhysMemory};
 
@@ -14,6 +15,8 @@ const MAX_ENTRIES: u64 = 256;
 
 /// Bytes of a function's registers; all of them lie on pages of their own.
 const FUNCTION_BYTES: u64 = 4096;
+/// 32 devices of 8 functions.
+const BUS_BYTES: u64 = FUNCTION_BYTES * 32 * 8;
 
 /// Some buses whose configuration space is in memory (PCI Express 6.0, 7.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,17 @@ impl Ecam {
         let number = u64::from(bus) << 8 | u64::from(device & 0x1f) << 3 | u64::from(function & 7);
         let is_here = (self.first_bus..=self.last_bus).contains(&bus);
         is_here.then(|| at(self.bus_0, number * FUNCTION_BYTES))
+    }
+
+    /// `buses`, of which the first one is at `pa`; fewer if they do not fit `bytes`.
+    pub(super) fn at(pa: PhysAddr, bytes: u64, buses: RangeInclusive<u8>) -> Option<Self> {
+        let (first_bus, last_bus) = buses.into_inner();
+        let before = u64::from(first_bus) * BUS_BYTES;
+        let count = u8::try_from((bytes / BUS_BYTES).min(256).checked_sub(1)?).ok()?;
+        let bus_0 = PhysAddr(pa.0.wrapping_sub(before));
+        pa.0.checked_add(256 * BUS_BYTES)?;
+        let last_bus = last_bus.min(first_bus.saturating_add(count));
+        pa.0.is_multiple_of(FUNCTION_BYTES).then_some(Self { bus_0, first_bus, last_bus })
     }
 
     fn read(memory: &impl PhysMemory, entry: PhysAddr) -> Option<Self> {

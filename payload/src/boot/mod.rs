@@ -1,12 +1,18 @@
-//! What was left in memory: by the boot loader ([`boot_params`]), by the firmware ([`acpi`]).
+//! What was left in memory: by the boot loader ([`boot_params`]), by the firmware ([`acpi`]), or by both
+//! ([`device_tree`]).
 
 pub mod acpi;
 pub mod boot_params;
+pub mod device_tree;
+pub mod fdt;
 mod mcfg;
+mod uart;
 
 use memory::{PhysAddr, PhysMemory, ReadFault};
 
+pub use device_tree::{Conduit, DeviceTree};
 pub use mcfg::Ecam;
+pub use uart::Uart;
 
 fn read_array<const N: usize>(memory: &impl PhysMemory, pa: PhysAddr) -> Result<[u8; N], ReadFault> {
     let mut bytes = [0; N];

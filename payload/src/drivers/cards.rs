@@ -7,7 +7,6 @@ use core::time::Duration;
 
 use capture::Clock;
 use capture::config::{Config, MmioRegion};
-use rcapture_payload::boot::Ecam;
 use rcapture_payload::net::{Card, NoCard, Seen, choose};
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::PciTransport;
@@ -18,6 +17,7 @@ use super::virtio::{Dma, VirtioNet};
 use super::virtio_legacy::LegacyPci;
 use super::{console, virtio};
 use crate::arch::pci::ConfigSpace;
+use crate::platform::Platform;
 
 /// Cards that are looked at.
 const MAX_CARDS: usize = 16;
@@ -85,13 +85,20 @@ impl fmt::Display for Place {
 /// # Errors
 /// If it is not there, or none has a carrier.
 #[inline(never)] // queues are made on the stack, 32 KiB of it: they must not stay there
-pub(crate) fn open(config: &Config, ecam: &[Ecam], clock: &impl Clock) -> Result<Box<dyn Card>, CardError> {
-    let space = ConfigSpace::new(ecam);
+pub(crate) fn open(config: &Config, platform: &Platform) -> Result<Box<dyn Card>, CardError> {
+    let clock = &platform.clock;
+    let space = ConfigSpace::new(&platform.ecam);
     console::line(format_args!("rcapture: PCI through {space}"));
     let mut found: Vec<Found> = functions(space)
         .into_iter()
         .filter_map(|function| Found::reset_pci(space, function, clock))
-        .chain(config.virtio_mmio.iter().filter_map(|region| Found::reset_mmio(*region, clock)))
+        .chain(
+            platform
+                .virtio_mmio
+                .iter()
+                .chain(&config.virtio_mmio)
+                .filter_map(|region| Found::reset_mmio(*region, clock)),
+        )
         .collect();
     for (number, Found { place, seen, .. }) in found.iter().enumerate() {
         console::line(format_args!("rcapture: eth{number}: virtio-net at {place}: {seen}; reset and quiet"));

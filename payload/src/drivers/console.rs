@@ -3,19 +3,19 @@
 
 use core::fmt::{self, Write};
 
-use capture::config::SerialLink;
+use rcapture_payload::boot::Uart as Place;
 use spin::{Mutex, MutexGuard};
 
 use super::uart::{Uart, UartError};
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
-/// Makes `link`'s UART the console; returns its bits per second.
+/// Makes the UART at `place` the console, for `baud` bits per second or those that the crashed kernel set; returns them.
 ///
 /// # Errors
 /// If it cannot be used; the console stays what it was.
-pub(crate) fn open(link: SerialLink) -> Result<u32, UartError> {
-    let uart = Uart::open(link)?;
+pub(crate) fn open(place: Place, baud: Option<u32>) -> Result<u32, UartError> {
+    let uart = Uart::open(place, baud)?;
     let baud = uart.baud();
     *UART.lock() = Some(uart);
     Ok(baud)

@@ -12,7 +12,7 @@ use virtio_drivers::transport::Transport;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::{BufferDirection, Error, Hal, PAGE_SIZE, PhysAddr};
 
-use crate::arch::paging;
+use crate::memory::paging;
 
 /// Descriptors of a queue: what devices have, and what those without VIRTIO_F_VERSION_1 insist on.
 const QUEUE_SIZE: usize = 256;

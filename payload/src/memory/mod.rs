@@ -2,4 +2,5 @@
 
 pub(crate) mod heap;
 pub(crate) mod layout;
+pub(crate) mod paging;
 pub(crate) mod window;

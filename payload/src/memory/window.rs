@@ -1,24 +1,11 @@
-//! Reading physical memory that is not the image's own: through the loader's mapping at first, then through the
-//! sliding window over RAM. Only bytes copied out ever reach Rust objects, and a fault on the way is a result.
+//! Reading physical memory that is not the image's own, through the sliding window over RAM. Only bytes copied out ever
+//! reach Rust objects, and a fault on the way is a result.
 
 use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use spin::Mutex;
 
+use super::paging::{self, PAGE_BYTES, WINDOW_PAGES};
 use crate::arch::exceptions::copy_from;
-use crate::arch::paging::{self, PAGE_BYTES, WINDOW_PAGES};
-
-/// Physical memory through the loader's own page tables, which map all RAM one to one: until
-/// [`paging::take_over`].
-pub(crate) struct LoaderMapping;
-
-impl PhysMemory for LoaderMapping {
-    fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
-        let nowhere = ReadFault { pa, kind: ReadFaultKind::NotRam };
-        let va = usize::try_from(pa.0).map_err(|_| nowhere)?;
-        va.checked_add(buf.len()).ok_or(nowhere)?;
-        copy_from(va, buf).map_err(|(kind, copied)| ReadFault { pa: PhysAddr(pa.0 + copied as u64), kind })
-    }
-}
 
 /// Any physical memory, through the window. What of it is the crashed machine's RAM, [`memory::CrashedMemory`] knows.
 pub(crate) struct Physical;

@@ -67,8 +67,13 @@ impl MmioRegion {
         let (bytes, rest) = value.split_once('@')?;
         // The interrupt is of no use to who polls.
         let start = rest.split_once(':').map_or(rest, |(start, _)| start);
-        let (start_pa, bytes) = (parse_number(start)?, parse_number(bytes)?);
-        let is_possible = start_pa % 4 == 0 && start_pa.checked_add(Self::MAX_BYTES).is_some();
+        Self::new(parse_number(start)?, parse_number(bytes)?)
+    }
+
+    /// `None`: there can be no such device.
+    #[must_use]
+    pub fn new(start_pa: u64, bytes: u64) -> Option<Self> {
+        let is_possible = start_pa.is_multiple_of(4) && start_pa.checked_add(Self::MAX_BYTES).is_some();
         let bytes = usize::try_from(bytes).ok().filter(|_| (0x100..=Self::MAX_BYTES).contains(&bytes))?;
         is_possible.then_some(Self { start_pa, bytes })
     }

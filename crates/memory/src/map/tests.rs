@@ -252,3 +252,25 @@ proptest! {
         prop_assert!(map.pages(12).take(1000).all(|part| part.bytes <= 4096));
     }
 }
+
+#[test]
+fn what_the_firmware_does_not_call_ram_is_left_out() {
+    let mut map = map_of(&[segment(0x1000, 0x70_0000, 0x3000), segment(0x10_0000, 0x10_0000, 0x50_0000)]);
+    let whole = map.clone();
+    assert_eq!(map.keep_only(&[0x10_0000..u64::MAX, 0..0x20_0000, 0x50..0x50]), []);
+    assert_eq!(map, whole);
+    let lost = map.keep_only(&[0x20_0000..0x30_0000, 0x2000..0x12_0000, 0x11_0000..0x18_0000]);
+    let elsewhere = |start, bytes| MapFault::Elsewhere { start: PhysAddr(start), bytes };
+    assert_eq!(
+        lost,
+        [elsewhere(0x1000, 0x1000), elsewhere(0x18_0000, 0x8_0000), elsewhere(0x30_0000, 0x30_0000)]
+    );
+    assert_eq!(
+        map.ranges(),
+        [
+            range(0x2000, 0x4000, 0x70_1000),
+            range(0x10_0000, 0x18_0000, 0x10_0000),
+            range(0x20_0000, 0x30_0000, 0x20_0000),
+        ]
+    );
+}

@@ -7,7 +7,12 @@ use x86_64::instructions::port::Port;
 
 /// Ticks of the time stamp counter after which a wait is given up before the rate is known: 0.8 to 4 seconds at 1 to
 /// 5 GHz.
-pub(crate) const PATIENCE_TICKS: u64 = 1 << 32;
+const PATIENCE_TICKS: u64 = 1 << 32;
+
+/// Ticks after which a device is given up.
+pub(crate) const fn patience_ticks() -> u64 {
+    PATIENCE_TICKS
+}
 
 /// The time stamp counter.
 pub(crate) fn ticks() -> u64 {
@@ -17,7 +22,7 @@ pub(crate) fn ticks() -> u64 {
 
 /// Where the counter's rate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+enum Source {
     /// CPUID leaf 15h.
     Cpuid,
     /// Counted against channel 2 of the 8254 timer.
@@ -66,9 +71,9 @@ impl Clock {
         Self { start, hertz, source }
     }
 
-    /// Ticks per second, and how that is known.
-    pub(crate) fn rate(&self) -> (u64, Source) {
-        (self.hertz, self.source)
+    /// Ticks per second, if nobody knows them.
+    pub(crate) fn guessed_hertz(&self) -> Option<u64> {
+        (self.source == Source::Guess).then_some(self.hertz)
     }
 }
 

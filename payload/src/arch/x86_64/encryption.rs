@@ -12,7 +12,7 @@ const SEV_STATUS: u32 = 0xc001_0131;
 const TDX_SIGNATURE: u32 = 0x21;
 
 /// Why memory cannot be read on this machine; `None`: it can.
-pub(crate) fn guest_encryption() -> Option<&'static str> {
+pub(super) fn guest_encryption() -> Option<&'static str> {
     if __cpuid(0).eax >= TDX_SIGNATURE {
         let leaf = __cpuid_count(TDX_SIGNATURE, 0);
         if [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"IntelTDX    " {

@@ -1,9 +1,10 @@
 //! x86_64: from the 64-bit boot protocol's entry to a machine of its own.
 
+pub(crate) mod boot;
 pub(crate) mod clock;
-pub(crate) mod encryption;
+mod encryption;
 pub(crate) mod exceptions;
-pub(crate) mod paging;
+pub(crate) mod mmu;
 pub(crate) mod pci;
 pub(crate) mod ports;
 pub(crate) mod power;

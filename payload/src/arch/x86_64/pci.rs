@@ -7,7 +7,7 @@ use rcapture_payload::boot::Ecam;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
 use x86_64::instructions::port::Port;
 
-use super::paging;
+use crate::memory::paging;
 
 /// CONFIG_ADDRESS; CONFIG_DATA is behind it.
 const CONFIG_ADDRESS: u16 = 0xcf8;

@@ -1,0 +1,29 @@
+//! aarch64: from the entry of an Image to a machine of its own.
+
+pub(crate) mod boot;
+pub(crate) mod clock;
+pub(crate) mod exceptions;
+pub(crate) mod mmu;
+pub(crate) mod pci;
+pub(crate) mod ports;
+pub(crate) mod power;
+
+use crate::memory::paging;
+
+/// As the banner says it.
+pub(crate) const NAME: &str = "aarch64";
+
+#[cfg(target_os = "none")]
+core::arch::global_asm!(include_str!("entry.s"));
+
+/// Where the assembler entry arrives, on the image's own stack, relocated and with bss cleared, at EL1, with its exception
+/// vectors and without the MMU.
+#[unsafe(no_mangle)]
+extern "C" fn rust_entry(device_tree_pa: u64) -> ! {
+    if paging::take_over().is_err() {
+        // There is nothing yet to say it on.
+        power::halt();
+    }
+    exceptions::unmask_errors();
+    crate::start::run(device_tree_pa)
+}

@@ -1,0 +1,95 @@
+//! Entries of the page tables, of 4 or 5 levels as the loader left the processor, and the registers behind them.
+
+use x86_64::PhysAddr;
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
+use x86_64::registers::model_specific::{Efer, EferFlags};
+use x86_64::structures::paging::PhysFrame;
+
+use crate::memory::paging::Use;
+
+/// Where RAM appears.
+pub(crate) const RAM_WINDOW: usize = 0xffff_ffff_8000_0000;
+/// Where device registers appear.
+pub(crate) const MMIO_WINDOW: usize = 0xffff_ffff_8020_0000;
+/// The address in an entry.
+pub(crate) const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+/// PWT and PCD: entry 3 of the PAT, uncached both by default and as Linux sets it.
+const UNCACHED: u64 = 1 << 3 | 1 << 4;
+const NO_EXECUTE: u64 = 1 << 63;
+
+/// What of the entries depends on the processor.
+#[derive(Clone, Copy)]
+pub(crate) struct Format {
+    levels: u32,
+    /// [`NO_EXECUTE`] where the processor has it.
+    no_execute: u64,
+}
+
+impl Format {
+    /// Before [`prepare`](Self::prepare).
+    pub(crate) const UNKNOWN: Self = Self { levels: 0, no_execute: 0 };
+
+    /// Finds out, and turns on what the entries use.
+    pub(crate) fn prepare() -> Self {
+        let levels = if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 };
+        if !has_no_execute() {
+            return Self { levels, no_execute: 0 };
+        }
+        // SAFETY: the bit is implemented; the loader's tables, if they use it, mean the same by it.
+        unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
+        Self { levels, no_execute: NO_EXECUTE }
+    }
+
+    /// Levels of tables.
+    pub(crate) const fn levels(self) -> u32 {
+        self.levels
+    }
+
+    /// The entry of the page at `pa`.
+    pub(crate) const fn page(self, pa: u64, purpose: Use) -> u64 {
+        let flags = match purpose {
+            Use::Text => 0,
+            Use::Constants | Use::Ram => self.no_execute,
+            Use::Data => WRITABLE | self.no_execute,
+            Use::Device => WRITABLE | UNCACHED | self.no_execute,
+        };
+        pa | PRESENT | flags
+    }
+
+    /// Leaves the tables in use for those with this root.
+    ///
+    /// # Safety
+    /// They must map everything in use where it is.
+    pub(crate) unsafe fn activate(self, root_pa: u64) {
+        let root = PhysFrame::containing_address(PhysAddr::new_truncate(root_pa));
+        // SAFETY: the caller's.
+        unsafe { Cr3::write(root, Cr3Flags::empty()) };
+    }
+}
+
+/// The entry that leads to the table at `pa`.
+pub(crate) const fn table(pa: u64) -> u64 {
+    pa | PRESENT | WRITABLE
+}
+
+/// Lets the processor forget the page at `va`.
+pub(crate) fn flush(va: usize) {
+    tlb::flush(x86_64::VirtAddr::new_truncate(va as u64));
+}
+
+/// Lets the processor forget all pages.
+pub(crate) fn flush_all() {
+    tlb::flush_all();
+}
+
+/// New entries are seen at once.
+pub(crate) const fn settle() {}
+
+fn has_no_execute() -> bool {
+    use core::arch::x86_64::__cpuid;
+    __cpuid(0x8000_0000).eax >= 0x8000_0001 && __cpuid(0x8000_0001).edx & (1 << 20) != 0
+}

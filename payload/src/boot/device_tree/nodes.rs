@@ -1,0 +1,374 @@
+//! The walk over a tree's nodes.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use capture::config::{ElfCoreHdr, MmioRegion, Tty, TtyDriver};
+use memory::PhysAddr;
+
+use super::{Conduit, DeviceTree, MAX_KEPT, NamedUart};
+use crate::boot::fdt::{Event, text};
+use crate::boot::{Ecam, Uart};
+
+/// Nodes in nodes that are looked at. Devices are three or four deep.
+const MAX_DEPTH: usize = 8;
+
+/// Numbers of UARTs that Linux gives without an alias.
+const MAX_NUMBERS: u8 = 8;
+
+/// Where `#address-cells` or `#size-cells` is missing (2.3.5).
+const DEFAULT_CELLS: Cells = Cells { address: 2, size: 1 };
+
+#[derive(Clone, Copy)]
+struct Cells {
+    address: usize,
+    size: usize,
+}
+
+impl Cells {
+    /// The first entry of a `reg`, and what follows it.
+    fn split(self, value: &[u8]) -> Option<((u64, u64), &[u8])> {
+        let (address, rest) = number(value, self.address)?;
+        let (size, rest) = number(rest, self.size)?;
+        Some(((address, size), rest))
+    }
+}
+
+/// A number of so many cells; what does not fit 64 bits is none.
+fn number(value: &[u8], cells: usize) -> Option<(u64, &[u8])> {
+    let (number, rest) = value.split_at_checked(cells.checked_mul(4)?)?;
+    let mut value = 0_u64;
+    for byte in number {
+        value = value.checked_mul(256)? | u64::from(*byte);
+    }
+    Some((value, rest))
+}
+
+fn word(value: &[u8]) -> Option<u32> {
+    value.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// A node that has begun, with the properties that count.
+struct Node<'a> {
+    /// Of its own `reg`: the parent's.
+    cells: Cells,
+    /// Of its children's.
+    child_cells: Cells,
+    /// Bytes of the path to its parent.
+    path_bytes: usize,
+    /// Whether its properties have been looked at.
+    is_seen: bool,
+    compatible: &'a [u8],
+    device_type: &'a [u8],
+    status: &'a [u8],
+    reg: &'a [u8],
+    ranges: Option<&'a [u8]>,
+    method: &'a [u8],
+    clocks: &'a [u8],
+    clock_frequency: Option<u32>,
+    phandle: Option<u32>,
+    reg_shift: u8,
+    reg_io_width: u32,
+    bus_range: &'a [u8],
+}
+
+impl<'a> Node<'a> {
+    fn new(cells: Cells, path_bytes: usize) -> Self {
+        Self {
+            cells,
+            child_cells: DEFAULT_CELLS,
+            path_bytes,
+            is_seen: false,
+            compatible: &[],
+            device_type: &[],
+            status: &[],
+            reg: &[],
+            ranges: None,
+            method: &[],
+            clocks: &[],
+            clock_frequency: None,
+            phandle: None,
+            reg_shift: 0,
+            reg_io_width: 1,
+            bus_range: &[],
+        }
+    }
+
+    fn set(&mut self, name: &[u8], value: &'a [u8]) {
+        // More cells than two are no address of memory; `number` refuses what does not fit.
+        let cells = || word(value).map_or(0, |count| count.min(16) as usize);
+        match name {
+            b"#address-cells" => self.child_cells.address = cells(),
+            b"#size-cells" => self.child_cells.size = cells(),
+            b"compatible" => self.compatible = value,
+            b"device_type" => self.device_type = value,
+            b"status" => self.status = value,
+            b"reg" => self.reg = value,
+            b"ranges" => self.ranges = Some(value),
+            b"method" => self.method = value,
+            b"clocks" => self.clocks = value,
+            b"clock-frequency" => self.clock_frequency = word(value),
+            b"phandle" => self.phandle = word(value),
+            b"reg-shift" => {
+                self.reg_shift = word(value).and_then(|shift| u8::try_from(shift).ok()).unwrap_or(0)
+            }
+            b"reg-io-width" => self.reg_io_width = word(value).unwrap_or(1),
+            b"bus-range" => self.bus_range = value,
+            _ => {}
+        }
+    }
+
+    fn is(&self, compatible: &[u8]) -> bool {
+        self.compatible.split(|byte| *byte == 0).any(|name| name == compatible)
+    }
+
+    /// 2.3.4; `reserved` is for firmware, which may well be what printed.
+    fn is_disabled(&self) -> bool {
+        !matches!(text(self.status), None | Some(b"okay" | b"ok" | b"reserved"))
+    }
+}
+
+/// A UART whose clock and number are not known yet.
+struct Found {
+    path: Vec<u8>,
+    driver: TtyDriver,
+    uart: Uart,
+    /// phandle of its clock.
+    clock: Option<u32>,
+}
+
+/// What is known so far.
+#[derive(Default)]
+pub(super) struct Walk<'a> {
+    pub(super) tree: DeviceTree,
+    /// The nodes around, outermost first; those too deep are only counted.
+    nodes: Vec<Node<'a>>,
+    too_deep: usize,
+    /// Of the innermost node, as in `/soc/serial@0`.
+    path: Vec<u8>,
+    uarts: Vec<Found>,
+    /// Clocks of one rate: phandle and hertz.
+    clocks: Vec<(u32, u32)>,
+    aliases: Vec<(&'a [u8], &'a [u8])>,
+    stdout: &'a [u8],
+}
+
+fn keep<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < MAX_KEPT {
+        list.push(item);
+    }
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn step(&mut self, event: Event<'a>) {
+        match event {
+            Event::Begin(_) if self.too_deep > 0 || self.nodes.len() == MAX_DEPTH => {
+                self.look();
+                self.too_deep += 1;
+            }
+            Event::Begin(name) => {
+                self.look();
+                let cells = self.nodes.last().map_or(DEFAULT_CELLS, |parent| parent.child_cells);
+                self.nodes.push(Node::new(cells, self.path.len()));
+                // The root's name is empty, and no part of a path.
+                if self.nodes.len() > 1 {
+                    self.path.push(b'/');
+                    self.path.extend_from_slice(name);
+                }
+            }
+            Event::Property(..) if self.too_deep > 0 => {}
+            Event::Property(name, value) => self.property(name, value),
+            Event::End if self.too_deep > 0 => self.too_deep -= 1,
+            Event::End => {
+                self.look();
+                if let Some(node) = self.nodes.pop() {
+                    self.path.truncate(node.path_bytes);
+                }
+            }
+        }
+    }
+
+    fn property(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match self.path.as_slice() {
+            b"/chosen" => self.chosen(name, value),
+            b"/aliases" => {
+                if name.starts_with(b"serial")
+                    && let Some(path) = text(value)
+                {
+                    keep(&mut self.aliases, (name, path));
+                }
+            }
+            _ => {}
+        }
+        if let Some(node) = self.nodes.last_mut() {
+            node.set(name, value);
+        }
+    }
+
+    fn chosen(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match name {
+            b"bootargs" => self.tree.cmdline = text(value).unwrap_or(value).to_vec(),
+            b"stdout-path" | b"linux,stdout-path" => self.stdout = text(value).unwrap_or_default(),
+            b"linux,elfcorehdr" => {
+                // The cells are the root's (Linux, drivers/of/fdt.c, `early_init_dt_check_for_elfcorehdr`).
+                let cells = self.nodes.first().map_or(DEFAULT_CELLS, |root| root.child_cells);
+                self.tree.elfcorehdr = cells.split(value).map(|((start_pa, size), _)| ElfCoreHdr {
+                    start_pa,
+                    size_bytes: Some(size).filter(|size| *size > 0),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at the innermost node, whose properties are all known: its first child begins, or it ends.
+    fn look(&mut self) {
+        let Some(node) = self.nodes.last_mut() else { return };
+        if core::mem::replace(&mut node.is_seen, true) {
+            return;
+        }
+        let Some(node) = self.nodes.last() else { return };
+        if node.device_type == b"memory\0" {
+            self.memory();
+        } else if node.is(b"fixed-clock") {
+            if let (Some(phandle), Some(hertz)) = (node.phandle, node.clock_frequency) {
+                keep(&mut self.clocks, (phandle, hertz));
+            }
+        } else if node.is(b"arm,psci") || node.is(b"arm,psci-0.2") || node.is(b"arm,psci-1.0") {
+            self.tree.psci = match text(node.method) {
+                Some(b"hvc") => Some(Conduit::Hvc),
+                Some(b"smc") => Some(Conduit::Smc),
+                _ => None,
+            };
+        } else if !node.is_disabled() {
+            self.device();
+        }
+    }
+
+    fn memory(&mut self) {
+        let Some(node) = self.nodes.last() else { return };
+        let mut reg = node.reg;
+        while let Some(((start, bytes), rest)) = node.cells.split(reg)
+            && rest.len() < reg.len()
+        {
+            // One that overlaps another is as good as that.
+            keep(&mut self.tree.memory, start..start.saturating_add(bytes));
+            reg = rest;
+        }
+    }
+
+    fn device(&mut self) {
+        let Some(node) = self.nodes.last() else { return };
+        let kind = if node.is(b"arm,pl011") {
+            Some((TtyDriver::Ama, false))
+        } else if node.is(b"arm,sbsa-uart") {
+            Some((TtyDriver::Ama, true))
+        } else if [&b"ns16550a"[..], b"ns16550", b"snps,dw-apb-uart"].iter().any(|name| node.is(name)) {
+            Some((TtyDriver::S, false))
+        } else {
+            None
+        };
+        if kind.is_none() && !node.is(b"virtio,mmio") && !node.is(b"pci-host-ecam-generic") {
+            return;
+        }
+        // Registers are words.
+        let Some(region) = self.region().filter(|region| region.start.is_multiple_of(4)) else { return };
+        let (pa, bytes) = (region.start, region.end - region.start);
+        if let Some((driver, is_fixed)) = kind {
+            let hertz = node.clock_frequency;
+            let uart = match driver {
+                TtyDriver::Ama => Uart::Pl011 { pa, hertz, is_fixed },
+                TtyDriver::S => {
+                    Uart::Ns16550 { pa, shift: node.reg_shift.min(3), is_word: node.reg_io_width == 4, hertz }
+                }
+            };
+            let found = Found { path: self.path.clone(), driver, uart, clock: word(node.clocks) };
+            keep(&mut self.uarts, found);
+        } else if node.is(b"virtio,mmio") {
+            if let Some(region) = MmioRegion::new(pa, bytes) {
+                keep(&mut self.tree.virtio_mmio, region);
+            }
+        } else {
+            let first = word(node.bus_range).and_then(|bus| u8::try_from(bus).ok()).unwrap_or(0);
+            let last = node.bus_range.get(4..).and_then(word).and_then(|bus| u8::try_from(bus).ok());
+            if let Some(ecam) = Ecam::at(PhysAddr(pa), bytes, first..=last.unwrap_or(u8::MAX)) {
+                keep(&mut self.tree.ecam, ecam);
+            }
+        }
+    }
+
+    /// The first `reg` of the innermost node, as physical addresses; none if it is no memory.
+    fn region(&self) -> Option<Range<u64>> {
+        let (device, buses) = self.nodes.split_last()?;
+        let ((mut start, bytes), _) = device.cells.split(device.reg)?;
+        // The root is no bus: its children's addresses are physical.
+        for bus in buses.get(1..)?.iter().rev() {
+            start = translate(bus, start)?;
+        }
+        let end = start.checked_add(bytes)?;
+        (start < end).then_some(start..end)
+    }
+
+    pub(super) fn finish(mut self) -> DeviceTree {
+        // What a cut tree had not ended.
+        self.look();
+        let alias_of = |path: &[u8]| {
+            let (name, _) = self.aliases.iter().find(|(_, of)| *of == path)?;
+            core::str::from_utf8(name.strip_prefix(b"serial")?).ok()?.parse().ok()
+        };
+        let mut given: Vec<Tty> = Vec::new();
+        let mut number_of = |found: &Found| {
+            let tty = Tty { driver: found.driver, number: alias_of(&found.path)? };
+            // Of two that claim a name the first one has it.
+            (!given.contains(&tty)).then(|| given.push(tty))?;
+            Some(tty.number)
+        };
+        let numbers: Vec<Option<u8>> = self.uarts.iter().map(&mut number_of).collect();
+        let (stdout, options) = match self.stdout.iter().position(|byte| *byte == b':') {
+            Some(at) => self.stdout.split_at(at),
+            None => (self.stdout, &[][..]),
+        };
+        let stdout = self.aliases.iter().find(|(name, _)| *name == stdout).map_or(stdout, |(_, path)| *path);
+        for (Found { path, driver, mut uart, clock }, number) in self.uarts.into_iter().zip(numbers) {
+            let tty = |number| Tty { driver, number };
+            let free = || (0..MAX_NUMBERS).find(|number| !given.contains(&tty(*number)));
+            let Some(number) = number.or_else(free) else { continue };
+            given.push(tty(number));
+            let of_clock = self.clocks.iter().find(|(phandle, _)| Some(*phandle) == clock);
+            if let Uart::Pl011 { hertz, .. } | Uart::Ns16550 { hertz, .. } = &mut uart {
+                *hertz = hertz.or(of_clock.map(|(_, hertz)| *hertz)).filter(|hertz| *hertz > 0);
+            }
+            if path == stdout {
+                self.tree.stdout = Some((self.tree.uarts.len(), baud(options)));
+            }
+            self.tree.uarts.push(NamedUart { tty: tty(number), uart });
+        }
+        self.tree
+    }
+}
+
+/// Of `:115200n8`.
+fn baud(options: &[u8]) -> Option<u32> {
+    let digits = options.get(1..)?.split(|byte| !byte.is_ascii_digit()).next()?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Where the bus' parent has an address of the bus. `None`: nowhere.
+fn translate(bus: &Node<'_>, address: u64) -> Option<u64> {
+    let mut ranges = bus.ranges?;
+    // Without any they are the same (2.3.8).
+    if ranges.is_empty() {
+        return Some(address);
+    }
+    loop {
+        let (from, rest) = number(ranges, bus.child_cells.address)?;
+        let (to, rest) = number(rest, bus.cells.address)?;
+        let (bytes, rest) = number(rest, bus.child_cells.size)?;
+        match address.checked_sub(from) {
+            Some(within) if within < bytes => return to.checked_add(within),
+            // Not one more, or for ever the same.
+            _ if rest.len() == ranges.len() => return None,
+            _ => ranges = rest,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::super::fake::Memory;
+use super::*;
+
+const TREE: PhysAddr = PhysAddr(0x4800_0000);
+
+/// A tree in the making.
+#[derive(Clone, Default)]
+struct Builder {
+    structure: Vec<u8>,
+    strings: Vec<u8>,
+}
+
+impl Builder {
+    fn word(&mut self, word: u32) {
+        self.structure.extend(word.to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.structure.extend(bytes);
+        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
+    }
+
+    fn begin(mut self, name: &str) -> Self {
+        self.word(1);
+        self.bytes(&[name.as_bytes(), &[0]].concat());
+        self
+    }
+
+    fn end(mut self) -> Self {
+        self.word(2);
+        self
+    }
+
+    fn property(mut self, name: &str, value: &[u8]) -> Self {
+        self.word(3);
+        self.word(u32::try_from(value.len()).unwrap());
+        self.word(u32::try_from(self.strings.len()).unwrap());
+        self.strings.extend([name.as_bytes(), &[0]].concat());
+        self.bytes(value);
+        self
+    }
+
+    fn cells(self, name: &str, cells: &[u32]) -> Self {
+        let value: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+        self.property(name, &value)
+    }
+
+    fn text(self, name: &str, text: &str) -> Self {
+        self.property(name, &[text.as_bytes(), &[0]].concat())
+    }
+
+    /// The header, then its two blocks, which are said to have so many bytes.
+    fn blob(&self, structure: usize, strings: usize) -> Vec<u8> {
+        let off_strings = 40 + self.structure.len();
+        let total = off_strings + self.strings.len();
+        let words = [0xd00d_feed, total, 40, off_strings, 40, 17, 16, 0, strings, structure];
+        let words = words.map(|word| u32::try_from(word).unwrap().to_be_bytes());
+        [words.as_flattened(), &self.structure, &self.strings].concat()
+    }
+
+    fn read(&self) -> DeviceTree {
+        let mut whole = self.clone();
+        whole.word(9);
+        read(&whole.blob(whole.structure.len(), whole.strings.len()))
+    }
+}
+
+fn read(blob: &[u8]) -> DeviceTree {
+    DeviceTree::read(&Memory(vec![(TREE.0, blob.to_vec())]), TREE)
+}
+
+/// What QEMU's virt and kexec-tools make, shortened; the root is not ended.
+fn virt() -> Builder {
+    let root = Builder::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
+    root.begin("psci")
+        .text("compatible", "arm,psci-1.0\0arm,psci-0.2\0arm,psci")
+        .text("method", "hvc")
+        .end()
+        .begin("memory@40000000")
+        .cells("reg", &[0, 0x4000_0000, 0, 0x2000_0000])
+        .text("device_type", "memory")
+        .end()
+        .begin("pl011@9000000")
+        .text("compatible", "arm,pl011\0arm,primecell")
+        .cells("reg", &[0, 0x900_0000, 0, 0x1000])
+        .cells("clocks", &[0x8000, 0x8000])
+        .end()
+        .begin("virtio_mmio@a000000")
+        .text("compatible", "virtio,mmio")
+        .cells("reg", &[0, 0xa00_0000, 0, 0x200])
+        .end()
+        .begin("pcie@10000000")
+        .text("compatible", "pci-host-ecam-generic")
+        .cells("reg", &[0x40, 0x1000_0000, 0, 0x1000_0000])
+        .cells("bus-range", &[0, 0xff])
+        .end()
+        .begin("apb-pclk")
+        .text("compatible", "fixed-clock")
+        .cells("clock-frequency", &[24_000_000])
+        .cells("phandle", &[0x8000])
+        .end()
+        .begin("chosen")
+        .text("stdout-path", "/pl011@9000000")
+        .text("bootargs", "rcapture.dump_level=31")
+        .cells("linux,elfcorehdr", &[0, 0x5b40_0000, 0, 0x1000])
+        .cells("linux,usable-memory-range", &[0, 0x5b20_0000, 0, 0x40_0000])
+        .end()
+}
+
+const AMA0: Tty = Tty { driver: TtyDriver::Ama, number: 0 };
+
+#[test]
+fn what_qemu_and_kexec_say_is_found() {
+    let tree = virt().end().read();
+    assert_eq!(tree.fault, None);
+    assert_eq!(tree.cmdline, b"rcapture.dump_level=31");
+    assert_eq!(tree.elfcorehdr, Some(ElfCoreHdr { start_pa: 0x5b40_0000, size_bytes: Some(0x1000) }));
+    assert_eq!(tree.memory, vec![0x4000_0000..0x6000_0000]);
+    assert_eq!(tree.psci, Some(Conduit::Hvc));
+    let uart = Uart::Pl011 { pa: 0x900_0000, hertz: Some(24_000_000), is_fixed: false };
+    assert_eq!(tree.uarts, [NamedUart { tty: AMA0, uart }]);
+    assert_eq!(tree.uart(SerialRegisters::Tty(AMA0)), Some(uart));
+    assert_eq!(tree.console(), SerialLink { registers: SerialRegisters::Tty(AMA0), baud: None });
+    assert_eq!(tree.virtio_mmio, [MmioRegion::new(0xa00_0000, 0x200).unwrap()]);
+    let function = |bus| tree.ecam[0].function_pa(bus, 1, 0);
+    assert_eq!(
+        (function(0), function(255)),
+        (Some(PhysAddr(0x40_1000_8000)), Some(PhysAddr(0x40_1ff0_8000)))
+    );
+}
+
+#[test]
+fn the_tree_that_qemu_makes_is_understood() {
+    let tree = read(include_bytes!("../../../tests/device_trees/qemu-7.2-virt.dtb"));
+    assert_eq!(tree.fault, None);
+    // 512 MiB.
+    assert_eq!(tree.memory, vec![0x4000_0000..0x6000_0000]);
+    let uart = Uart::Pl011 { pa: 0x900_0000, hertz: Some(24_000_000), is_fixed: false };
+    assert_eq!((tree.uarts.as_slice(), tree.stdout), (&[NamedUart { tty: AMA0, uart }][..], Some((0, None))));
+    assert_eq!((tree.virtio_mmio.len(), tree.ecam.len(), tree.elfcorehdr), (32, 1, None));
+    assert_eq!(tree.virtio_mmio.last().map(|region| region.start_pa), Some(0xa00_3e00));
+}
+
+#[test]
+fn a_tree_cut_anywhere_gives_what_comes_before() {
+    let whole = virt();
+    let blob = whole.blob(whole.structure.len(), whole.strings.len());
+    let mut last = DeviceTree::default();
+    for length in 0..whole.structure.len() {
+        let tree = read(&whole.blob(length, whole.strings.len()));
+        assert!(tree.fault.is_some(), "{length}");
+        assert!(tree.memory.len() >= last.memory.len() && tree.uarts.len() >= last.uarts.len(), "{length}");
+        assert!(tree.cmdline.len() >= last.cmdline.len(), "{length}");
+        last = tree;
+    }
+    assert_eq!((last.memory.len(), last.uarts.len()), (1, 1));
+    // Cut off from memory, there is nothing of it.
+    for length in 0..blob.len() {
+        assert!(matches!(read(&blob[..length]).fault, Some(FdtError::Unreadable(_))), "{length}");
+    }
+}
+
+#[test]
+fn a_tree_without_chosen_still_has_a_console_and_a_way_to_reset() {
+    let whole = virt();
+    let chosen = whole.structure.windows(6).position(|name| name == b"chosen").unwrap();
+    let tree = Builder { structure: whole.structure[..chosen - 4].to_vec(), ..whole }.end().read();
+    assert_eq!((tree.fault, tree.elfcorehdr, tree.cmdline.len()), (None, None, 0));
+    assert_eq!(tree.console().registers, SerialRegisters::Tty(AMA0));
+    assert_eq!(tree.psci, Some(Conduit::Hvc));
+}
+
+#[test]
+fn memory_that_overlaps_itself_is_told_as_it_is() {
+    let tree = virt()
+        .begin("memory@50000000")
+        .text("device_type", "memory")
+        .cells("reg", &[0, 0x5000_0000, 0, 0x2000_0000, 0, 0x5000_0000, u32::MAX, u32::MAX, 0, 1])
+        .end()
+        .end()
+        .read();
+    let [_, overlapping, endless] = tree.memory.as_slice() else { panic!("{:x?}", tree.memory) };
+    assert_eq!(*overlapping, 0x5000_0000..0x7000_0000);
+    assert_eq!(*endless, 0x5000_0000..u64::MAX);
+}
+
+#[test]
+fn a_tree_that_says_it_is_endless_is_refused() {
+    let whole = virt();
+    let mut blob = whole.blob(whole.structure.len(), whole.strings.len());
+    blob[36..40].fill(0xff);
+    assert_eq!(read(&blob).fault, Some(FdtError::TooLarge(u32::MAX)));
+}
+
+#[test]
+fn so_many_nodes_that_nothing_else_fits_are_passed_over() {
+    let mut tree = Builder::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
+    for _ in 0..40_000 {
+        tree = tree.begin("");
+    }
+    for _ in 0..40_000 {
+        tree = tree.end();
+    }
+    let memory =
+        tree.begin("memory").text("device_type", "memory").cells("reg", &[0, 1, 0, 1]).end().end().read();
+    assert_eq!((memory.fault, memory.memory.first()), (None, Some(&(1..2))));
+}
+
+#[test]
+fn so_many_devices_that_no_machine_has_them_are_bounded() {
+    let mut tree = virt();
+    for _ in 0..1000 {
+        tree = tree.begin("serial").text("compatible", "ns16550a").cells("reg", &[0, 16, 0, 8]).end();
+        tree = tree.begin("memory").text("device_type", "memory").cells("reg", &[0, 16, 0, 8]).end();
+    }
+    let tree = tree.end().read();
+    assert_eq!(tree.memory.len(), MAX_KEPT);
+    // Of those that Linux would have a name for.
+    assert_eq!(tree.uarts.len(), 9);
+}
+
+#[test]
+fn a_name_longer_than_the_specification_allows_costs_nothing() {
+    let tree = virt().begin("usb").property("snps,dis-del-phy-power-chg-quirk", &[]).end().end().read();
+    assert_eq!((tree.fault, tree.uarts.len()), (None, 1));
+}
+
+#[test]
+fn ports_are_numbered_as_linux_does_by_alias_and_then_in_order() {
+    let uart = |tree: Builder, name: &str, compatible: &str, pa| {
+        tree.begin(name).text("compatible", compatible).cells("reg", &[pa, 0x1000]).end()
+    };
+    let soc = Builder::default()
+        .begin("")
+        .begin("aliases")
+        .text("serial0", "/soc/serial@2000")
+        .text("serial1", "/soc/serial@3000")
+        .end()
+        .begin("chosen")
+        .text("stdout-path", "serial0:57600n8")
+        .end()
+        .begin("soc")
+        .cells("#address-cells", &[1])
+        .cells("#size-cells", &[1])
+        // What the bus has at 0 is at 0xfe000000 for the root, whose addresses have two cells.
+        .cells("ranges", &[0, 0, 0xfe00_0000, 0x10_0000]);
+    let soc = uart(soc, "serial@1000", "arm,pl011", 0x1000);
+    let soc = uart(soc, "serial@2000", "arm,pl011", 0x2000);
+    let soc = uart(soc, "serial@3000", "snps,dw-apb-uart", 0x3000);
+    let soc = soc
+        .begin("serial@4000")
+        .text("compatible", "ns16550a")
+        .text("status", "disabled")
+        .cells("reg", &[0x4000, 0x1000])
+        .end();
+    let tree = uart(soc, "serial@200000", "arm,pl011", 0x20_0000).end().end().read();
+    let names: Vec<_> = tree.uarts.iter().map(|named| (named.tty.driver, named.tty.number)).collect();
+    assert_eq!(names, [(TtyDriver::Ama, 1), (TtyDriver::Ama, 0), (TtyDriver::S, 1)]);
+    let fixed = |pa| Uart::Pl011 { pa, hertz: None, is_fixed: false };
+    assert_eq!(tree.uart(SerialRegisters::Tty(AMA0)), Some(fixed(0xfe00_2000)));
+    assert_eq!(tree.console(), SerialLink { registers: SerialRegisters::Tty(AMA0), baud: Some(57_600) });
+}
+
+#[test]
+fn two_aliases_of_one_name_are_two_ports() {
+    let uart = |tree: Builder, name: &str, pa| {
+        tree.begin(name).text("compatible", "arm,pl011").cells("reg", &[0, pa, 1]).end()
+    };
+    let tree = Builder::default()
+        .begin("")
+        .begin("aliases")
+        .text("serial0", "/first")
+        .text("serial00", "/second")
+        .end();
+    let tree = uart(uart(tree, "first", 0x1000), "second", 0x2000).end().read();
+    assert_eq!(tree.uarts.iter().map(|named| named.tty.number).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn cells_beyond_any_address_are_no_address() {
+    let tree = Builder::default()
+        .begin("")
+        .cells("#address-cells", &[u32::MAX])
+        .cells("#size-cells", &[u32::MAX])
+        .begin("memory")
+        .text("device_type", "memory")
+        .cells("reg", &[1; 64])
+        .end()
+        .begin("chosen")
+        .cells("linux,elfcorehdr", &[1; 64])
+        .end()
+        .end()
+        .read();
+    assert_eq!((tree.memory.len(), tree.elfcorehdr), (0, None));
+    let none = Builder::default()
+        .begin("")
+        .cells("#address-cells", &[0])
+        .cells("#size-cells", &[0])
+        .begin("memory")
+        .text("device_type", "memory")
+        .cells("reg", &[1; 8])
+        .end();
+    assert_eq!(none.end().read().memory, []);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_changed_in_a_tree_it_is_read_to_an_end(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let whole = virt().end();
+        let mut blob = whole.blob(whole.structure.len(), whole.strings.len());
+        for (at, byte) in changes {
+            let at = at.index(blob.len());
+            blob[at] = byte;
+        }
+        let tree = read(&blob);
+        prop_assert!(tree.memory.len() <= MAX_KEPT && tree.uarts.len() <= MAX_KEPT);
+    }
+}

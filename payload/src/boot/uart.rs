@@ -1,0 +1,28 @@
+//! Which UART a name of the kernel's means.
+
+/// A UART, and how its registers are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uart {
+    /// A 16550 at eight I/O ports from this one on.
+    Ports(u16),
+    /// A 16550 whose registers are in memory.
+    Ns16550 {
+        /// Physical address of the first one.
+        pa: u64,
+        /// They are `1 << shift` bytes apart.
+        shift: u8,
+        /// Whether each is accessed as a word of 32 bits.
+        is_word: bool,
+        /// Of its clock, where it is not a PC's 1.8432 MHz.
+        hertz: Option<u32>,
+    },
+    /// An Arm PL011.
+    Pl011 {
+        /// Physical address of its registers.
+        pa: u64,
+        /// Of its clock, if that is known.
+        hertz: Option<u32>,
+        /// A generic UART (Arm SBSA, appendix B): the part of a PL011 that firmware has set up for good.
+        is_fixed: bool,
+    },
+}
