@@ -62,7 +62,7 @@ impl Archive {
     /// Adds a program of `root`, into `bin`, with the libraries it needs.
     pub(crate) fn program(&mut self, root: &Root, program: &Path) -> Result<()> {
         self.executable_of(&format!("bin/{}", file_name(program)?), program)?;
-        self.executable_of("lib64/ld-linux-x86-64.so.2", &root.loader()?)?;
+        self.executable_of(root.arch().loader(), &root.loader()?)?;
         for (soname, library) in root.libraries_of(program)? {
             // The loader looks in /lib without being told to.
             self.executable_of(&format!("lib/{soname}"), &library)?;

@@ -2,7 +2,7 @@
 //! crash(8) as judge of the dump. A library for tests, and the command `rcapture-qemu` for people and CI.
 //!
 //! # Words
-//! - **Machine**: one QEMU process (q35, TCG) that boots a stock Debian kernel into a small userland, loads
+//! - **Machine**: one QEMU process (a PC or an Arm board, TCG) that boots a stock Debian kernel into a small userland, loads
 //!   the capture image with kexec and crashes.
 //! - **Line**: what is between the machine's serial port and the receiver, a process of its own with a rate,
 //!   latency, cuts and seeded noise.
@@ -42,6 +42,7 @@
 //! # Ok::<(), rcapture_qemu::Error>(())
 //! ```
 
+mod arch;
 mod archive;
 mod control;
 pub mod crash;
@@ -59,6 +60,7 @@ mod report;
 mod root;
 mod truth;
 
+pub use arch::Arch;
 pub use crash::Crash;
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};

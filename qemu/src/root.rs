@@ -8,25 +8,33 @@ use std::process::Command;
 
 use goblin::elf::Elf;
 
+use crate::arch::Arch;
 use crate::outcome::{Error, IoContext, Result};
 
 const PROGRAMS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
-const LIBRARIES: [&str; 4] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib"];
-const LOADERS: [&str; 3] = [
-    "lib64/ld-linux-x86-64.so.2",
-    "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-    "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-];
 
 /// Packages unpacked side by side.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     directory: PathBuf,
+    arch: Arch,
 }
 
 impl Root {
-    pub(crate) const fn at(directory: PathBuf) -> Self {
-        Self { directory }
+    /// Of packages for `arch`.
+    pub(crate) const fn at(directory: PathBuf, arch: Arch) -> Self {
+        Self { directory, arch }
+    }
+
+    pub(crate) const fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Where its libraries are.
+    fn libraries(&self) -> [PathBuf; 4] {
+        let name = self.arch.libraries();
+        [format!("usr/lib/{name}"), format!("lib/{name}"), "usr/lib".into(), "lib".into()]
+            .map(|place| self.directory.join(place))
     }
 
     /// The file of a program.
@@ -36,13 +44,16 @@ impl Root {
 
     /// The root's own dynamic loader.
     pub(crate) fn loader(&self) -> Result<PathBuf> {
-        self.first(LOADERS.iter().map(|place| self.directory.join(place)), "ld-linux-x86-64.so.2")
+        let loader = Path::new(self.arch.loader());
+        let name = loader.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let places = self.libraries().map(|place| place.join(name));
+        self.first([self.directory.join(loader)].into_iter().chain(places), name)
     }
 
     /// `name`, started through the root's own loader with the root's own libraries.
     pub(crate) fn command(&self, name: &str) -> Result<Command> {
         let libraries: Vec<String> =
-            LIBRARIES.iter().map(|place| self.directory.join(place).to_string_lossy().into_owned()).collect();
+            self.libraries().iter().map(|place| place.to_string_lossy().into_owned()).collect();
         let mut command = Command::new(self.loader()?);
         command.arg("--library-path").arg(libraries.join(":")).arg(self.program(name)?);
         Ok(command)
@@ -65,7 +76,7 @@ impl Root {
     }
 
     fn library(&self, soname: &str) -> Result<PathBuf> {
-        self.first(LIBRARIES.iter().map(|place| self.directory.join(place).join(soname)), soname)
+        self.first(self.libraries().iter().map(|place| place.join(soname)), soname)
     }
 
     fn first(&self, mut places: impl Iterator<Item = PathBuf>, name: &str) -> Result<PathBuf> {

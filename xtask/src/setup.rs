@@ -41,9 +41,17 @@ impl Need {
     /// The Debian packages that are missing for it; none if it is there.
     fn missing_packages(self) -> Result<Vec<&'static str>> {
         match self {
-            Self::ImageCompiler => Ok(toolchain::missing_packages(&Shell::new()?, Target::X86_64.triple())),
-            Self::Qemu if in_path("qemu-system-x86_64") => Ok(Vec::new()),
-            Self::Qemu => Ok(vec!["qemu-system-x86"]),
+            Self::ImageCompiler => {
+                let shell = Shell::new()?;
+                let missing = Target::ALL.map(|target| toolchain::missing_packages(&shell, target.triple()));
+                Ok(missing.into_iter().max_by_key(Vec::len).unwrap_or_default())
+            }
+            Self::Qemu => {
+                let packages =
+                    [("qemu-system-x86_64", "qemu-system-x86"), ("qemu-system-aarch64", "qemu-system-arm")];
+                let missing = packages.into_iter().filter(|(program, _)| !in_path(program));
+                Ok(missing.map(|(_, package)| package).collect())
+            }
             Self::PythonVenv if has_venv() => Ok(Vec::new()),
             Self::PythonVenv => Ok(vec!["python3-venv"]),
         }

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rcapture_qemu::{Lab, Suite};
+use rcapture_qemu::{Arch, Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
 use crate::host_tools::{self, Profile};
@@ -136,7 +136,9 @@ impl Run<'_> {
         step("what the machine must have", || {
             setup::run(&[Need::ImageCompiler, Need::Qemu, Need::PythonVenv], self.interrupt)
         })?;
-        step("capture image", || image::build(Target::X86_64))?;
+        for target in Target::ALL {
+            step(&format!("capture image for {}", target.name()), || image::build(target))?;
+        }
         step("host tools", || host_tools::build(Profile::Dev, self.interrupt))?;
         step("kernels and tools of the lab", || fetch(is_full))
     }
@@ -190,16 +192,22 @@ impl Run<'_> {
 /// The suites whose kernels' debug information is needed in every run, some 300 MB each.
 const WITH_DEBUG_INFORMATION: [Suite; 1] = [Suite::Bookworm];
 
+/// The suites whose kernels crash on aarch64.
+const AARCH64_SUITES: [Suite; 3] = [Suite::Bookworm, Suite::Trixie, Suite::Sid];
+
 /// Brings everything into the lab's cache, so that no test waits for the network.
 fn fetch(is_full: bool) -> Result<()> {
     let lab = Lab::open()?;
-    for suite in Suite::ALL {
-        let kernel = lab.kernel(suite)?;
-        if is_full || WITH_DEBUG_INFORMATION.contains(&suite) {
-            lab.vmlinux(&kernel)?;
+    for (arch, suites) in [(Arch::X86_64, &Suite::ALL[..]), (Arch::Aarch64, &AARCH64_SUITES)] {
+        let lab = lab.clone().for_arch(arch);
+        for suite in suites {
+            let kernel = lab.kernel(*suite)?;
+            if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
+                lab.vmlinux(&kernel)?;
+            }
         }
+        lab.userland()?;
     }
-    lab.userland()?;
     lab.crash()?;
     lab.makedumpfile()?;
     Ok(())

@@ -6,7 +6,7 @@ pub(crate) mod line;
 pub(crate) mod run;
 
 use clap::Args;
-use rcapture_qemu::{Lab, Mirror};
+use rcapture_qemu::{Arch, Lab, Mirror};
 
 /// Where things come from, and where they are kept.
 #[derive(Args)]
@@ -17,6 +17,9 @@ pub(crate) struct Store {
     /// Directory fetched things are kept in [default: $XDG_CACHE_HOME/rcapture]
     #[arg(long, value_name = "DIRECTORY")]
     cache: Option<std::path::PathBuf>,
+    /// What the machines are
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
 }
 
 impl Store {
@@ -25,6 +28,7 @@ impl Store {
             Some(cache) => Lab::open_at(std::path::absolute(cache).unwrap_or_else(|_| cache.clone())),
             None => Lab::open()?,
         };
+        let lab = lab.for_arch(self.arch);
         Ok(match &self.mirror {
             Some(url) => lab.with_mirror(Mirror::at(url)),
             None => lab,

@@ -19,6 +19,7 @@ use super::Store;
   rcapture-qemu run --image dist/x86_64/rcapture.bin --until 'rcapture 0.1.0' --record line.raw
   rcapture-qemu run --image dist/x86_64/rcapture.bin --suite trixie --loader kexec-file-load \\
       --cmdline rcapture.dump_level=31 --host unix-listen:/tmp/line --baud 115200 --bit-errors 1e-5
+  rcapture-qemu run --arch aarch64 --image dist/aarch64/rcapture.bin --board virt,virtualization=on
   rcapture-qemu run --until 'Kernel panic'")]
 pub(crate) struct Run {
     /// Suite of the kernel that crashes
@@ -39,9 +40,12 @@ pub(crate) struct Run {
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     memory: u32,
-    /// QEMU's CPU model
-    #[arg(long, default_value = "max")]
-    cpu: String,
+    /// QEMU's CPU model [default: max, on Arm cortex-a57]
+    #[arg(long)]
+    cpu: Option<String>,
+    /// QEMU's machine and its properties [default: q35, on Arm virt]
+    #[arg(long)]
+    board: Option<String>,
     /// Number of CPUs
     #[arg(long, default_value_t = 2)]
     smp: u32,
@@ -85,13 +89,18 @@ impl Run {
         eprintln!("lab: crashing {} ({})", kernel.release, kernel.version);
         let mut builder = Machine::builder(kernel, lab.userland()?)
             .memory_mib(self.memory)
-            .cpu(self.cpu)
             .smp(self.smp)
             .loader(self.loader)
             .crashkernel(self.crashkernel)
             .capture_cmdline(self.cmdline)
             .balloon_mib(self.balloon)
             .delay_seconds(self.delay);
+        if let Some(cpu) = self.cpu {
+            builder = builder.cpu(cpu);
+        }
+        if let Some(board) = self.board {
+            builder = builder.board(board);
+        }
         if let Some(image) = self.image {
             builder = builder.capture_image(image);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::mirror::Mirror;
 use super::suite::Suite;
+use crate::arch::Arch;
 use crate::outcome::{Error, IoContext, Result};
 use crate::process::{self, end, last_words, spawn};
 
@@ -21,6 +22,7 @@ const QUERY_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Apt {
     directory: PathBuf,
     suite: Suite,
+    arch: Arch,
     mirror: Mirror,
 }
 
@@ -36,13 +38,13 @@ pub(crate) struct Package {
 }
 
 impl Apt {
-    /// Sets up apt for `suite` in `directory` and fetches the suite's list of packages.
-    pub(crate) fn update(directory: &Path, suite: Suite, mirror: Mirror) -> Result<Self> {
+    /// Sets up apt for packages of `suite` for `arch` in `directory`, and fetches their list.
+    pub(crate) fn update(directory: &Path, suite: Suite, arch: Arch, mirror: Mirror) -> Result<Self> {
         for needed in ["lists/partial", "archives/partial"] {
             let path = directory.join(needed);
             fs::create_dir_all(&path).on("create", &path)?;
         }
-        let apt = Self { directory: directory.to_owned(), suite, mirror };
+        let apt = Self { directory: directory.to_owned(), suite, arch, mirror };
         apt.write("status", "")?;
         apt.write("sources.list", &apt.sources())?;
         apt.write("apt.conf", &apt.configuration())?;
@@ -81,7 +83,7 @@ impl Apt {
 
     /// Read after the system's own configuration, which may name a proxy.
     fn configuration(&self) -> String {
-        let here = self.directory.display();
+        let (here, arch) = (self.directory.display(), self.arch.debian());
         format!(
             r#"Dir::State "{here}";
 Dir::State::lists "{here}/lists";
@@ -93,8 +95,8 @@ Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 #clear APT::Architectures;
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use mirror::Mirror;
 pub use suite::Suite;
 
+use crate::arch::Arch;
 use crate::crash::Crash;
 use crate::makedumpfile::Makedumpfile;
 use crate::outcome::{Error, IoContext, Result};
@@ -30,8 +31,10 @@ const CRASH_SUITE: Suite = Suite::Sid;
 /// makedumpfile knows the kernels of its day: before 1.7.8 not how Linux 6.12 marks its pages.
 const MAKEDUMPFILE_SUITE: Suite = Suite::Sid;
 
-/// What all suites' machines share.
-const SHARED: [&str; 3] = ["userland", "crash", "makedumpfile"];
+/// What all suites' machines share, beside a userland for each architecture.
+const SHARED: [&str; 2] = ["crash", "makedumpfile"];
+/// What runs here, not in a guest.
+const HOST: Arch = Arch::X86_64;
 
 /// The lab's store of kernels and tools.
 ///
@@ -46,18 +49,21 @@ const SHARED: [&str; 3] = ["userland", "crash", "makedumpfile"];
 pub struct Lab {
     cache: Cache,
     mirror: Option<Mirror>,
+    arch: Arch,
 }
 
 /// A stock kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
+    /// What it runs on.
+    pub arch: Arch,
     /// The suite it came from.
     pub suite: Suite,
     /// What `uname -r` says, such as `6.1.0-50-cloud-amd64`.
     pub release: String,
     /// The package's version, such as `6.1.176-1`.
     pub version: String,
-    /// The bzImage.
+    /// The bzImage, or Image.
     pub vmlinuz: PathBuf,
     /// Its modules (`lib/modules/RELEASE`).
     pub modules: PathBuf,
@@ -113,7 +119,7 @@ impl Lab {
 
     /// The lab with its cache in `cache`.
     pub const fn open_at(cache: PathBuf) -> Self {
-        Self { cache: Cache::at(cache), mirror: None }
+        Self { cache: Cache::at(cache), mirror: None, arch: Arch::X86_64 }
     }
 
     /// Fetches from `mirror` what has to be fetched, not from where the system takes its packages.
@@ -123,14 +129,24 @@ impl Lab {
         self
     }
 
+    /// Kernels and userland for `arch`, not for a PC.
+    #[must_use]
+    pub const fn for_arch(mut self, arch: Arch) -> Self {
+        self.arch = arch;
+        self
+    }
+
     /// The stock cloud kernel of `suite`.
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn kernel(&self, suite: Suite) -> Result<Kernel> {
-        let asset = self.cache.get(&kernel_asset(suite), |directory| self.fetch_kernel(suite, directory))?;
+        let asset = self
+            .cache
+            .get(&kernel_asset(self.arch, suite), |directory| self.fetch_kernel(suite, directory))?;
         let release = asset.fact("release")?.to_owned();
         Ok(Kernel {
+            arch: self.arch,
             suite,
             version: asset.fact("version")?.to_owned(),
             vmlinuz: asset.directory.join("vmlinuz"),
@@ -144,7 +160,7 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn vmlinux(&self, kernel: &Kernel) -> Result<PathBuf> {
-        let name = vmlinux_asset(kernel.suite);
+        let name = vmlinux_asset(kernel.arch, kernel.suite);
         // One kernel per suite is kept, and its vmlinux must be the same build.
         if self.cache.find(&name).is_some_and(|asset| asset.fact("version").ok() != Some(&kernel.version)) {
             self.cache.forget(&name)?;
@@ -158,8 +174,9 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if they are not in the cache and cannot be fetched.
     pub fn userland(&self) -> Result<Userland> {
-        let asset = self.root_asset("userland", USERLAND_SUITE, &["busybox-static", "kexec-tools"])?;
-        let root = Root::at(asset.directory);
+        let packages = ["busybox-static", "kexec-tools"];
+        let asset = self.root_asset(userland_asset(self.arch), self.arch, USERLAND_SUITE, &packages)?;
+        let root = Root::at(asset.directory, self.arch);
         Ok(Userland { busybox: root.program("busybox")?, kexec: root.program("kexec")?, root })
     }
 
@@ -168,9 +185,9 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn crash(&self) -> Result<Crash> {
-        let asset = self.root_asset("crash", CRASH_SUITE, &["crash"])?;
+        let asset = self.root_asset("crash", HOST, CRASH_SUITE, &["crash"])?;
         let version = asset.manifest.packages.get("crash").cloned().unwrap_or_default();
-        Crash::in_root(Root::at(asset.directory), version)
+        Crash::in_root(Root::at(asset.directory, HOST), version)
     }
 
     /// makedumpfile(8), with its own libraries.
@@ -178,9 +195,9 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn makedumpfile(&self) -> Result<Makedumpfile> {
-        let asset = self.root_asset("makedumpfile", MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
+        let asset = self.root_asset("makedumpfile", HOST, MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
         let version = asset.manifest.packages.get("makedumpfile").cloned().unwrap_or_default();
-        Makedumpfile::in_root(Root::at(asset.directory), version)
+        Makedumpfile::in_root(Root::at(asset.directory, HOST), version)
     }
 
     /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
@@ -188,7 +205,9 @@ impl Lab {
     /// # Errors
     /// If a file cannot be removed.
     pub fn forget(&self, suite: Suite) -> Result<()> {
-        for name in [kernel_asset(suite), vmlinux_asset(suite)].into_iter().chain(SHARED.map(str::to_owned)) {
+        let of_suite = [kernel_asset(self.arch, suite), vmlinux_asset(self.arch, suite)];
+        let shared = [userland_asset(self.arch)].into_iter().chain(SHARED).map(str::to_owned);
+        for name in of_suite.into_iter().chain(shared) {
             self.cache.forget(&name)?;
         }
         Ok(())
@@ -200,21 +219,32 @@ impl Lab {
     /// # Errors
     /// [`Error::Malformed`] names the first file that changed.
     pub fn verify(&self) -> Result<Vec<String>> {
-        let suites = Suite::ALL.into_iter().flat_map(|suite| [kernel_asset(suite), vmlinux_asset(suite)]);
-        suites
+        let of = |arch| {
+            let suites = Suite::ALL.into_iter();
+            let kernels =
+                suites.flat_map(move |suite| [kernel_asset(arch, suite), vmlinux_asset(arch, suite)]);
+            kernels.chain([userland_asset(arch).to_owned()])
+        };
+        Arch::ALL
+            .into_iter()
+            .flat_map(of)
             .chain(SHARED.map(str::to_owned))
             .filter_map(|name| self.cache.find(&name).map(|asset| asset.verify().map(|()| name)))
             .collect()
     }
 
-    fn apt(&self, suite: Suite) -> Result<Apt> {
+    fn apt(&self, suite: Suite, arch: Arch) -> Result<Apt> {
         let mirror = self.mirror.clone().map_or_else(Mirror::of_system, Ok)?;
-        Apt::update(&self.cache.root().join("apt").join(suite.name()), suite, mirror)
+        let name = match arch {
+            HOST => suite.name().to_owned(),
+            _ => format!("{suite}-{}", arch.debian()),
+        };
+        Apt::update(&self.cache.root().join("apt").join(name), suite, arch, mirror)
     }
 
     fn fetch_kernel(&self, suite: Suite, directory: &Path) -> Result<Manifest> {
-        let apt = self.apt(suite)?;
-        let meta = apt.package("linux-image-cloud-amd64")?;
+        let apt = self.apt(suite, self.arch)?;
+        let meta = apt.package(&format!("linux-image-cloud-{}", self.arch.debian()))?;
         let image = meta.depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
             Error::missing(format!("a kernel of {suite}"), "its meta package names none", "report it")
         })?;
@@ -231,7 +261,7 @@ impl Lab {
     }
 
     fn fetch_vmlinux(&self, kernel: &Kernel, directory: &Path) -> Result<Manifest> {
-        let apt = self.apt(kernel.suite)?;
+        let apt = self.apt(kernel.suite, kernel.arch)?;
         let package = Package {
             version: kernel.version.clone(),
             ..apt.package(&format!("linux-image-{}-dbg", kernel.release))?
@@ -258,9 +288,9 @@ impl Lab {
         Ok(manifest(&packages, [("version", kernel.version.clone())]))
     }
 
-    fn root_asset(&self, name: &str, suite: Suite, packages: &[&str]) -> Result<Asset> {
+    fn root_asset(&self, name: &str, arch: Arch, suite: Suite, packages: &[&str]) -> Result<Asset> {
         self.cache.get(name, |directory| {
-            let apt = self.apt(suite)?;
+            let apt = self.apt(suite, arch)?;
             for file in apt.download_with_dependencies(packages)? {
                 unpack(&file, directory, None)?;
                 fs::remove_file(&file).on("remove", &file)?;
@@ -271,12 +301,19 @@ impl Lab {
     }
 }
 
-fn kernel_asset(suite: Suite) -> String {
-    format!("kernel/{suite}-amd64")
+fn kernel_asset(arch: Arch, suite: Suite) -> String {
+    format!("kernel/{suite}-{}", arch.debian())
 }
 
-fn vmlinux_asset(suite: Suite) -> String {
-    format!("vmlinux/{suite}-amd64")
+fn vmlinux_asset(arch: Arch, suite: Suite) -> String {
+    format!("vmlinux/{suite}-{}", arch.debian())
+}
+
+const fn userland_asset(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "userland",
+        Arch::Aarch64 => "userland-arm64",
+    }
 }
 
 /// The packages that hold the image and modules: from Linux 7 on they are packages of their own, and

@@ -16,7 +16,7 @@ use crate::line::{Endpoint, Line};
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 
-/// Where the machine's first serial port (ttyS0, I/O port 0x3f8) leads. What it sends is in the serial
+/// Where the machine's first serial port ([`Arch::console`](crate::Arch::console)) leads. What it sends is in the serial
 /// log in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Serial {
@@ -67,6 +67,7 @@ pub struct MachineBuilder {
 
 impl MachineBuilder {
     pub(super) fn new(kernel: Kernel, userland: Userland) -> Self {
+        let (board, cpu) = (kernel.arch.board().into(), kernel.arch.cpu().into());
         Self {
             kernel,
             userland,
@@ -83,8 +84,8 @@ impl MachineBuilder {
                 modules: Vec::new(),
             },
             memory_mib: 512,
-            board: "q35".into(),
-            cpu: "max".into(),
+            board,
+            cpu,
             smp: 2,
             crashkernel: "4M".into(),
             append: Vec::new(),
@@ -103,13 +104,13 @@ impl MachineBuilder {
         self
     }
 
-    /// QEMU's machine and its properties (`q35`, a PC; `microvm` has neither PCI's ports nor, unless told, a bus).
+    /// QEMU's machine and its properties (`q35`, a PC; `virt`, an Arm board, with `virtualization=on` at EL2; `microvm` has neither PCI's ports nor, unless told, a bus).
     pub fn board(mut self, machine: impl Into<String>) -> Self {
         self.board = machine.into();
         self
     }
 
-    /// QEMU's CPU model (`max`: with 5-level paging and 1 GiB pages; `qemu64`: without).
+    /// QEMU's CPU model (of a PC `max`: with 5-level paging and 1 GiB pages; `qemu64`: without).
     pub fn cpu(mut self, model: impl Into<String>) -> Self {
         self.cpu = model.into();
         self
@@ -302,11 +303,9 @@ impl MachineBuilder {
         if self.record.is_none() {
             serial = format!("{serial},logfile={},logappend=on", comma_doubled(log));
         }
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = Command::new(self.kernel.arch.qemu());
         command.args(["-M", &self.board, "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
-        // QEMU 7.2's TCG leaves garbage in the flags behind a cmpxchg16b now and then, and Linux 6.12, whose slab
-        // allocator uses it, dies of that at boot. A kernel does without where the CPU has none.
-        command.args(["-no-user-config", "-cpu", &format!("{},-cx16", self.cpu)]);
+        command.args(["-no-user-config", "-cpu", &format!("{}{}", self.cpu, self.kernel.arch.cpu_without())]);
         command.args(["-smp", &self.smp.to_string(), "-m", &format!("{}M", self.memory_mib)]);
         command.args(["-chardev", &serial, "-serial", "chardev:line"]);
         if let Some(report) = &self.report {
@@ -332,7 +331,8 @@ impl MachineBuilder {
     }
 
     fn kernel_cmdline(&self) -> String {
-        let mut parameters = vec!["console=ttyS0".to_owned(), "panic=-1".into(), "quiet".into()];
+        let mut parameters =
+            vec![format!("console={}", self.kernel.arch.console()), "panic=-1".into(), "quiet".into()];
         if self.contents.capture_image.is_some() {
             parameters.push(format!("crashkernel={}", self.crashkernel));
         }

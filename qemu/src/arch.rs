@@ -1,0 +1,93 @@
+//! The machines a lab has, and what differs from one to the next.
+
+/// An architecture, by Rust's name for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Arch {
+    /// A PC.
+    #[default]
+    #[value(name = "x86_64")]
+    X86_64,
+    /// 64-bit Arm: QEMU's machine `virt`.
+    #[value(name = "aarch64")]
+    Aarch64,
+}
+
+impl Arch {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// Its name in `dist/`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// Its name in Debian's archive.
+    pub(crate) const fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// What runs it.
+    pub const fn qemu(self) -> &'static str {
+        match self {
+            Self::X86_64 => "qemu-system-x86_64",
+            Self::Aarch64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// QEMU's machine, unless another one is named.
+    pub(crate) const fn board(self) -> &'static str {
+        match self {
+            Self::X86_64 => "q35",
+            Self::Aarch64 => "virt",
+        }
+    }
+
+    /// QEMU's CPU model, unless another one is named.
+    pub(crate) const fn cpu(self) -> &'static str {
+        match self {
+            Self::X86_64 => "max",
+            Self::Aarch64 => "cortex-a57",
+        }
+    }
+
+    /// What is left out of a CPU model.
+    ///
+    /// QEMU 7.2's TCG leaves garbage in the flags behind a cmpxchg16b now and then, and Linux 6.12, whose slab allocator uses it,
+    /// dies of that at boot. A kernel does without where the CPU has none.
+    pub(crate) const fn cpu_without(self) -> &'static str {
+        match self {
+            Self::X86_64 => ",-cx16",
+            Self::Aarch64 => "",
+        }
+    }
+
+    /// Linux' name for the first serial port.
+    pub const fn console(self) -> &'static str {
+        match self {
+            Self::X86_64 => "ttyS0",
+            Self::Aarch64 => "ttyAMA0",
+        }
+    }
+
+    /// Where programs look for their dynamic loader.
+    pub(crate) const fn loader(self) -> &'static str {
+        match self {
+            Self::X86_64 => "lib64/ld-linux-x86-64.so.2",
+            Self::Aarch64 => "lib/ld-linux-aarch64.so.1",
+        }
+    }
+
+    /// Debian's directory of libraries, below `lib` and `usr/lib`.
+    pub(crate) const fn libraries(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux-gnu",
+            Self::Aarch64 => "aarch64-linux-gnu",
+        }
+    }
+}
