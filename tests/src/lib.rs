@@ -13,10 +13,12 @@
     reason = "a test's own machinery: it ends the test"
 )]
 
+pub mod bare;
 mod compare;
 pub mod drgn;
 mod full;
 mod kept;
+pub mod network;
 mod page_use;
 pub mod replay;
 mod same;

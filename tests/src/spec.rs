@@ -7,7 +7,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcapture_qemu::{Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth};
+use rcapture_qemu::{
+    Arch, Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth,
+};
 use tempfile::TempDir;
 
 use crate::{BANNER, BOOT};
@@ -24,11 +26,15 @@ const REPORT: &str = "report";
 /// What is crashed, and how.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// What kind of machine.
+    pub arch: Arch,
+    /// QEMU's board, if it is not the usual one of its kind.
+    pub board: Option<&'static str>,
     /// Whose kernel.
     pub suite: Suite,
     /// `kexec -p` or `kexec -s -p`.
     pub loader: Loader,
-    /// `max` has 5-level paging, `qemu64` has not.
+    /// Of a PC: `max` has 5-level paging, `qemu64` has not.
     pub cpu: &'static str,
     /// MiB of RAM.
     pub memory_mib: u32,
@@ -50,6 +56,8 @@ pub struct Spec {
 impl Default for Spec {
     fn default() -> Self {
         Self {
+            arch: Arch::X86_64,
+            board: None,
             suite: Suite::Bookworm,
             loader: Loader::KexecLoad,
             cpu: "max",
@@ -65,21 +73,30 @@ impl Default for Spec {
 }
 
 impl Spec {
+    /// A board with an Arm processor, at EL1.
+    #[must_use]
+    pub fn aarch64() -> Self {
+        Self { arch: Arch::Aarch64, cpu: "cortex-a57", ..Self::default() }
+    }
+
+    fn lab(&self) -> Lab {
+        Lab::open().unwrap().for_arch(self.arch)
+    }
+
     /// The kernel that crashes.
     #[must_use]
     pub fn kernel(&self) -> Kernel {
-        Lab::open().unwrap().kernel(self.suite).unwrap()
+        self.lab().kernel(self.suite).unwrap()
     }
 
     /// The machine, not yet started.
     pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
-        let lab = Lab::open().unwrap();
-        let machine = Machine::builder(lab.kernel(self.suite).unwrap(), lab.userland().unwrap())
+        let mut machine = Machine::builder(self.kernel(), self.lab().userland().unwrap())
             .cpu(self.cpu)
             .memory_mib(self.memory_mib)
             .smp(self.smp)
             .loader(self.loader)
-            .capture_image(image())
+            .capture_image(image(self.arch))
             .capture_cmdline(format!(
                 "rcapture.dump_level={} rcapture.compress={} {}",
                 self.dump_level, self.compress, self.cmdline
@@ -87,6 +104,9 @@ impl Spec {
             .crashkernel("4M")
             .populate(self.has_every_class)
             .line(line);
+        if let Some(board) = self.board {
+            machine = machine.board(board);
+        }
         if self.has_every_class {
             // Struct pages of a huge page share a frame (Linux 5.14).
             machine.balloon_mib(BALLOON_MIB).append("hugetlb_free_vmemmap=on")
@@ -155,8 +175,9 @@ impl Spec {
 }
 
 /// The image that `cargo xtask image` builds.
-fn image() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/x86_64/rcapture.bin");
+pub(crate) fn image(arch: Arch) -> PathBuf {
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
+    let path = dist.join(arch.name()).join("rcapture.bin");
     assert!(path.exists(), "ToolMissing: there is no {}; `cargo xtask image` builds it", path.display());
     path
 }

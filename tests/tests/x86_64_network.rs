@@ -1,22 +1,8 @@
 //! x86_64 over virtio network cards: Linux's own driver is busy with them when the machine crashes, and every page arrives.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
-use end_to_end::{BOOT, CARD_MODULES, Crashed, DUMP, Received, Spec, compare, free_port, is_left_to_full};
-use rcapture_qemu::{Machine, MachineBuilder, Trigger};
-
-/// From then on no card writes to memory.
-const QUIET: &str = "reset and quiet";
-
-/// What a driver of the card needs on a machine without a PCI bus, in the order of insertion (Linux 6.1).
-const MMIO_MODULES: [&str; 6] =
-    ["virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net"];
-
-/// Keeps each card busy in both directions. The first one, whose address QEMU ends in 56, is in the network 10.0.2.0, the
-/// second one in 10.0.3.0, in whatever order Linux finds them. The first packet may be lost while the carrier comes up.
-/// (`fail` is the lab's.)
-const KEEP_BUSY: &str = "for card in /sys/class/net/eth*; do net=$((0x$(cut -d: -f6 $card/address) - 0x54)); \
-    ifconfig ${card##*/} 10.0.$net.15 netmask 255.255.255.0 up && ping -c 1 -W 2 10.0.$net.2 >/dev/null || ping -c 5 -W 2 10.0.$net.2 >/dev/null || fail \"no network\"; \
-    for size in 100 700 1400; do ping -A -s $size 10.0.$net.2 >/dev/null & done; done; echo LAB: busy; sleep 2";
+use end_to_end::network::{CRASH, KEEP_BUSY, MMIO_MODULES, QUIET, Trial};
+use end_to_end::{BOOT, DUMP, Received, compare, free_port, is_left_to_full};
 
 /// Loads the image again with what Linux knows of cards that no bus tells of, as docs/boot.md has it.
 const TELL_OF_CARDS: &str = "for card in /sys/class/net/eth*; do \
@@ -32,102 +18,9 @@ const HAS_IOMMU: &str = "[ -e /sys/class/iommu/dmar0 ] || fail \"no IOMMU\"";
 const MICROVM: &str = "microvm,acpi=on,isa-serial=on";
 const MICROVM_CLOCK: &str = "tsc_early_khz=2000000";
 
-const CRASH: &str = "echo c >/proc/sysrq-trigger";
-
 /// An address in the network of card 0 or 1.
 const FIRST: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0";
 const SECOND: &str = "ip=10.0.3.15::10.0.3.2:255.255.255.0";
-
-/// What the machine is, and how the capture kernel finds its way.
-struct Trial {
-    spec: Spec,
-    /// QEMU's machine.
-    board: &'static str,
-    modules: &'static [&'static str],
-    /// More of the crashed kernel's command line.
-    append: &'static str,
-    /// Which version of virtio the devices without a bus have.
-    mmio: &'static str,
-    /// QEMU's devices; a card gets the next network.
-    devices: Vec<&'static str>,
-    /// What the crashed kernel does last.
-    last: Vec<&'static str>,
-    /// The receiver's address.
-    host: &'static str,
-    /// More of the capture kernel's command line.
-    settings: &'static str,
-}
-
-impl Trial {
-    /// A PC with these devices.
-    fn pc(devices: &[&'static str], settings: &'static str) -> Self {
-        Self {
-            spec: Spec { smp: 1, ..Spec::default() },
-            board: "q35",
-            modules: &CARD_MODULES,
-            append: "",
-            mmio: "virtio-mmio.force-legacy=true",
-            devices: devices.to_vec(),
-            last: vec![KEEP_BUSY, CRASH],
-            host: "10.0.2.2",
-            settings,
-        }
-    }
-
-    /// Crashes the machine, with its memory as it was when the capture kernel had said `text`.
-    fn crash(&self, text: &str, port: u16, meanwhile: impl Fn(&mut Machine)) -> Crashed {
-        let modules = self.spec.kernel().module_files(self.modules).unwrap();
-        assert_eq!(modules.len(), self.modules.len(), "the kernel has not all modules");
-        let link = format!("rcapture.link=tcp:{}:{port}", self.host);
-        let dump_level = self.spec.dump_level;
-        let change = |machine: MachineBuilder| {
-            let machine = modules.iter().fold(machine, MachineBuilder::module);
-            let machine = machine
-                .board(self.board)
-                .append(self.append)
-                .argument("-global")
-                .argument(self.mmio)
-                .trigger(Trigger::Command(self.last.join("; ")))
-                .capture_cmdline(format!("rcapture.dump_level={dump_level} {link} {}", self.settings));
-            let mut networks = 2..;
-            self.devices.iter().fold(machine, |machine, device| {
-                if !device.starts_with("virtio-net") {
-                    return machine.argument("-device").argument(*device);
-                }
-                let network = networks.next().unwrap();
-                machine
-                    .argument("-netdev")
-                    .argument(format!("user,id=net{network},net=10.0.{network}.0/24"))
-                    .argument("-device")
-                    .argument(format!("{device},netdev=net{network}"))
-            })
-        };
-        self.spec.crash_after(text, change, meanwhile)
-    }
-
-    /// Crashes the machine and compares what comes over the network with what was there once the cards were quiet.
-    fn every_page_arrives(&self, meanwhile: impl Fn(&mut Machine)) {
-        let port = free_port();
-        let mut crashed = self.crash(QUIET, port, meanwhile);
-        let receiver = crashed.start_listener(port, &[]);
-        crashed.machine.cont().unwrap();
-        let Received { status, stderr, directory } = receiver.wait(DUMP);
-        assert!(status.success(), "{status}: {stderr}");
-        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-        println!("{comparison}");
-        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
-    }
-
-    /// Crashes the machine, and the dump comes over the serial line once the capture kernel has said `reason`.
-    fn falls_back_to_serial(&self, port: u16, reason: &str) {
-        let mut crashed = self.crash(reason, port, |_| ());
-        let Received { status, stderr, directory } = crashed.receive(&[], DUMP);
-        assert!(status.success(), "{status}: {stderr}");
-        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-        println!("{comparison}");
-        assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
-    }
-}
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]

@@ -1,0 +1,243 @@
+//! A board of which the test makes everything that the capture kernel is handed: device tree and elfcorehdr. No kernel has
+//! crashed on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rcapture_qemu::Arch;
+use tempfile::TempDir;
+
+use crate::spec::image;
+
+/// RAM of the board: 64 MiB from here on (QEMU, hw/arm/virt.c).
+pub const RAM_PA: u64 = 0x4000_0000;
+/// See [`RAM_PA`].
+pub const RAM_BYTES: u64 = 64 << 20;
+/// Where the elfcorehdr is.
+pub const ELFCOREHDR_PA: u64 = 0x4100_0000;
+/// Where the device tree is.
+const TREE_PA: u32 = 0x4180_0000;
+/// Where the image is.
+const IMAGE_PA: u32 = 0x4020_0000;
+/// Where the board begins, behind QEMU's own device tree.
+const LOADER_PA: u32 = 0x4018_0000;
+
+/// `movz x0, #(TREE_PA >> 16), lsl #16; movz x1, #(IMAGE_PA >> 16), lsl #16; br x1`.
+const LOADER: [u32; 3] =
+    [0xd2a0_0000 | (TREE_PA >> 16) << 5, 0xd2a0_0001 | (IMAGE_PA >> 16) << 5, 0xd61f_0020];
+
+/// What came of it.
+pub struct Ended {
+    /// What it wrote to its serial port.
+    pub line: PathBuf,
+    /// That, as far as it is text.
+    pub said: String,
+    _directory: TempDir,
+}
+
+/// Enters the capture kernel with this tree, and waits until the machine ends.
+///
+/// # Panics
+/// If it does not end within `deadline`.
+#[must_use]
+pub fn run(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> Ended {
+    let (ended, status) = start(tree, elfcorehdr, deadline);
+    assert!(status.is_some_and(|status| status.success()), "{status:?} within {deadline:?}: {}", ended.said);
+    ended
+}
+
+/// [`run`], which is still running after `time`, and is ended then.
+///
+/// # Panics
+/// If it has ended by itself.
+#[must_use]
+pub fn run_for(tree: &[u8], elfcorehdr: &[u8], time: Duration) -> Ended {
+    let (ended, status) = start(tree, elfcorehdr, time);
+    assert!(status.is_none(), "{status:?} within {time:?}: {}", ended.said);
+    ended
+}
+
+/// What came of it within `deadline`, and how it ended if it did.
+fn start(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> (Ended, Option<ExitStatus>) {
+    let directory = tempfile::Builder::new().prefix("rcapture-bare-").tempdir().unwrap();
+    let line = directory.path().join("line");
+    let loader: Vec<u8> = LOADER.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut command = Command::new(Arch::Aarch64.qemu());
+    command.args(["-M", "virt", "-cpu", "cortex-a57", "-m", "64M", "-accel", "tcg", "-display", "none"]);
+    command
+        .args(["-nodefaults", "-no-reboot", "-nic", "none", "-serial"])
+        .arg(format!("file:{}", line.display()));
+    let mut load = |name: &str, bytes: &[u8], pa: u32| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let device = format!("loader,file={},addr={pa:#x},force-raw=on", path.display());
+        command.args(["-device", &device]);
+    };
+    load("image", &fs::read(image(Arch::Aarch64)).unwrap(), IMAGE_PA);
+    load("tree", tree, TREE_PA);
+    load("elfcorehdr", elfcorehdr, u32::try_from(ELFCOREHDR_PA).unwrap());
+    load("loader", &loader, LOADER_PA);
+    command.args(["-device", &format!("loader,addr={LOADER_PA:#x},cpu-num=0")]);
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if start.elapsed() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let said = text_of(&line);
+    (Ended { line, said, _directory: directory }, status)
+}
+
+fn text_of(line: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(line).unwrap_or_default()).into_owned()
+}
+
+/// A device tree in the making (Devicetree Specification 0.4, 5).
+#[derive(Clone, Default)]
+pub struct Tree {
+    structure: Vec<u8>,
+    strings: Vec<u8>,
+}
+
+impl Tree {
+    /// What QEMU tells of its board, without `chosen`; the root is not ended.
+    #[must_use]
+    pub fn virt() -> Self {
+        Self::default()
+            .begin("")
+            .cells("#address-cells", &[2])
+            .cells("#size-cells", &[2])
+            .begin("psci")
+            .text("compatible", "arm,psci-0.2")
+            .text("method", "hvc")
+            .end()
+            .begin("pl011@9000000")
+            .text("compatible", "arm,pl011")
+            .cells("reg", &[0, 0x900_0000, 0, 0x1000])
+            .end()
+    }
+
+    /// With memory there.
+    #[must_use]
+    pub fn memory(self, start: u64, bytes: u64) -> Self {
+        self.begin("memory").text("device_type", "memory").cells("reg", &cells(&[start, bytes])).end()
+    }
+
+    /// With an elfcorehdr there, and a command line.
+    #[must_use]
+    pub fn chosen(self, elfcorehdr_pa: u64, bootargs: &str) -> Self {
+        self.begin("chosen")
+            .text("bootargs", bootargs)
+            .cells("linux,elfcorehdr", &cells(&[elfcorehdr_pa, 4096]))
+            .end()
+    }
+
+    /// A node begins.
+    #[must_use]
+    pub fn begin(mut self, name: &str) -> Self {
+        self.word(1);
+        self.bytes(&[name.as_bytes(), &[0]].concat());
+        self
+    }
+
+    /// It ends.
+    #[must_use]
+    pub fn end(mut self) -> Self {
+        self.word(2);
+        self
+    }
+
+    /// A property that is a text.
+    #[must_use]
+    pub fn text(self, name: &str, text: &str) -> Self {
+        self.property(name, &[text.as_bytes(), &[0]].concat())
+    }
+
+    /// A property of cells.
+    #[must_use]
+    pub fn cells(self, name: &str, cells: &[u32]) -> Self {
+        let value: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+        self.property(name, &value)
+    }
+
+    /// The tree, which ends here.
+    #[must_use]
+    pub fn blob(mut self) -> Vec<u8> {
+        self.word(2);
+        self.word(9);
+        self.cut()
+    }
+
+    /// The tree as far as it is, without an end.
+    #[must_use]
+    pub fn cut(&self) -> Vec<u8> {
+        let off_strings = 40 + self.structure.len();
+        let words = [
+            0xd00d_feed,
+            off_strings + self.strings.len(),
+            40,
+            off_strings,
+            40,
+            17,
+            16,
+            0,
+            self.strings.len(),
+            self.structure.len(),
+        ];
+        let words = words.map(|word| u32::try_from(word).unwrap().to_be_bytes());
+        [words.as_flattened(), &self.structure, &self.strings].concat()
+    }
+
+    fn property(mut self, name: &str, value: &[u8]) -> Self {
+        self.word(3);
+        self.word(u32::try_from(value.len()).unwrap());
+        self.word(u32::try_from(self.strings.len()).unwrap());
+        self.strings.extend([name.as_bytes(), &[0]].concat());
+        self.bytes(value);
+        self
+    }
+
+    fn word(&mut self, word: u32) {
+        self.structure.extend(word.to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.structure.extend(bytes);
+        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
+    }
+}
+
+/// Each number in two cells.
+fn cells(numbers: &[u64]) -> Vec<u32> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+    bytes.as_chunks().0.iter().map(|cell| u32::from_be_bytes(*cell)).collect()
+}
+
+/// An elfcorehdr with these ranges of memory (ELF gABI; EM_AARCH64).
+#[must_use]
+pub fn elfcorehdr(loads: &[(u64, u64)]) -> Vec<u8> {
+    const EHDR_BYTES: u16 = 64;
+    const PHDR_BYTES: u16 = 56;
+    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+    header.resize(16, 0);
+    header.extend([4_u16, 183].map(u16::to_le_bytes).as_flattened()); // ET_CORE, EM_AARCH64
+    header.extend(1_u32.to_le_bytes());
+    header.extend([0, u64::from(EHDR_BYTES), 0].map(u64::to_le_bytes).as_flattened());
+    header.extend(0_u32.to_le_bytes());
+    let count = u16::try_from(loads.len()).unwrap();
+    header.extend([EHDR_BYTES, PHDR_BYTES, count, 0, 0, 0].map(u16::to_le_bytes).as_flattened());
+    for (start, bytes) in loads {
+        header.extend([1_u32, 7].map(u32::to_le_bytes).as_flattened()); // PT_LOAD
+        header.extend([*start, 0, *start, *bytes, *bytes, 0].map(u64::to_le_bytes).as_flattened());
+    }
+    header
+}
