@@ -14,6 +14,7 @@
 //! inputs in [`seeds`], written by `cargo run --no-default-features --example write_seeds`.
 
 mod crash;
+mod device_tree;
 mod dump;
 mod host;
 pub mod seeds;
@@ -21,6 +22,7 @@ mod sender;
 mod slice_memory;
 
 pub use crash::{elfcorehdr, memmap, notes_vmcoreinfo, page_walk, printk};
+pub use device_tree::device_tree;
 pub use dump::{elfcore, flattened, kdump_header};
 pub use host::{block, frame_decoder, journal, kdump_reader, session};
 pub use sender::sender;
@@ -31,6 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("elfcorehdr", elfcorehdr),
+    ("device_tree", device_tree),
     ("notes_vmcoreinfo", notes_vmcoreinfo),
     ("printk", printk),
     ("page_walk", page_walk),

@@ -57,6 +57,8 @@ pub fn seeds() -> Vec<Seed> {
         add("elfcorehdr", name, bytes.clone());
         add("elfcore", name, bytes);
     }
+    let board = include_bytes!("../../payload/tests/device_trees/qemu-7.2-virt.dtb");
+    add("device_tree", "qemu-7.2-virt", board.to_vec());
     add("elfcore", "pn_xnum", pn_xnum());
     add("elfcorehdr", "pn_xnum", pn_xnum());
     add("notes_vmcoreinfo", "notes", notes());
