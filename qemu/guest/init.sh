@@ -13,7 +13,7 @@ exec </dev/console >/dev/console 2>&1
 # Whatever goes wrong, the machine ends instead of waiting for a hand that never comes.
 fail() {
     echo "LAB: load failed: $1"
-    poweroff -f
+    eval "$LAB_POWER_OFF"
 }
 
 echo "LAB: init on $(uname -r)"

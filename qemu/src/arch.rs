@@ -10,17 +10,21 @@ pub enum Arch {
     /// 64-bit Arm: QEMU's machine `virt`.
     #[value(name = "aarch64")]
     Aarch64,
+    /// 32-bit Arm from version 7 on: QEMU's machine `virt`, or a board with an i.MX6.
+    #[value(name = "arm")]
+    Arm,
 }
 
 impl Arch {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Arm];
 
     /// Its name in `dist/`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
+            Self::Arm => "arm",
         }
     }
 
@@ -29,6 +33,7 @@ impl Arch {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
+            Self::Arm => "armhf",
         }
     }
 
@@ -37,6 +42,7 @@ impl Arch {
         match self {
             Self::X86_64 => "qemu-system-x86_64",
             Self::Aarch64 => "qemu-system-aarch64",
+            Self::Arm => "qemu-system-arm",
         }
     }
 
@@ -44,7 +50,7 @@ impl Arch {
     pub(crate) const fn board(self) -> &'static str {
         match self {
             Self::X86_64 => "q35",
-            Self::Aarch64 => "virt",
+            Self::Aarch64 | Self::Arm => "virt",
         }
     }
 
@@ -53,6 +59,7 @@ impl Arch {
         match self {
             Self::X86_64 => "max",
             Self::Aarch64 => "cortex-a57",
+            Self::Arm => "cortex-a15",
         }
     }
 
@@ -63,15 +70,7 @@ impl Arch {
     pub(crate) const fn cpu_without(self) -> &'static str {
         match self {
             Self::X86_64 => ",-cx16",
-            Self::Aarch64 => "",
-        }
-    }
-
-    /// Linux' name for the first serial port.
-    pub const fn console(self) -> &'static str {
-        match self {
-            Self::X86_64 => "ttyS0",
-            Self::Aarch64 => "ttyAMA0",
+            Self::Aarch64 | Self::Arm => "",
         }
     }
 
@@ -80,6 +79,7 @@ impl Arch {
         match self {
             Self::X86_64 => "lib64/ld-linux-x86-64.so.2",
             Self::Aarch64 => "lib/ld-linux-aarch64.so.1",
+            Self::Arm => "lib/ld-linux-armhf.so.3",
         }
     }
 
@@ -88,6 +88,7 @@ impl Arch {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
             Self::Aarch64 => "aarch64-linux-gnu",
+            Self::Arm => "arm-linux-gnueabihf",
         }
     }
 }

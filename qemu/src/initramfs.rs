@@ -40,6 +40,8 @@ pub(crate) struct Contents {
     pub(crate) loader: Loader,
     pub(crate) capture_cmdline: String,
     pub(crate) trigger: Trigger,
+    /// The guest's command that ends QEMU.
+    pub(crate) power_off: &'static str,
     pub(crate) delay_seconds: u32,
     pub(crate) populate: bool,
     pub(crate) balloon_mib: u32,
@@ -86,13 +88,14 @@ impl Contents {
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
         let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
-        let variables: [(&str, &str); 8] = [
+        let variables: [(&str, &str); 9] = [
             ("LAB_LOAD", &load),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", crash),
             ("LAB_DELAY", &delay),
             ("LAB_POPULATE", flag(self.populate)),
             ("LAB_BALLOON_KIB", &balloon_kib),
+            ("LAB_POWER_OFF", self.power_off),
             ("LAB_REPORT", flag(self.report)),
             ("LAB_MODULES", &file_names(&self.modules)?),
         ];
@@ -128,6 +131,7 @@ mod tests {
             loader: Loader::KexecFileLoad,
             capture_cmdline: "rcapture.dump_level=31".into(),
             trigger: Trigger::Command("insmod /modules/null.ko".into()),
+            power_off: "poweroff -f",
             delay_seconds: 2,
             populate: true,
             balloon_mib: 32,

@@ -6,7 +6,7 @@ pub(crate) mod line;
 pub(crate) mod run;
 
 use clap::Args;
-use rcapture_qemu::{Arch, Lab, Mirror};
+use rcapture_qemu::{Arch, Flavour, Lab, Mirror};
 
 /// Where things come from, and where they are kept.
 #[derive(Args)]
@@ -20,6 +20,9 @@ pub(crate) struct Store {
     /// What the machines are
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]
     arch: Arch,
+    /// Which of a suite's kernels for it
+    #[arg(long, value_enum, default_value_t = Flavour::Usual)]
+    flavour: Flavour,
 }
 
 impl Store {
@@ -28,7 +31,7 @@ impl Store {
             Some(cache) => Lab::open_at(std::path::absolute(cache).unwrap_or_else(|_| cache.clone())),
             None => Lab::open()?,
         };
-        let lab = lab.for_arch(self.arch);
+        let lab = lab.for_arch(self.arch).with_flavour(self.flavour);
         Ok(match &self.mirror {
             Some(url) => lab.with_mirror(Mirror::at(url)),
             None => lab,

@@ -20,6 +20,8 @@ use super::Store;
   rcapture-qemu run --image dist/x86_64/rcapture.bin --suite trixie --loader kexec-file-load \\
       --cmdline rcapture.dump_level=31 --host unix-listen:/tmp/line --baud 115200 --bit-errors 1e-5
   rcapture-qemu run --arch aarch64 --image dist/aarch64/rcapture.bin --board virt,virtualization=on
+  rcapture-qemu run --arch arm --board sabrelite --console-apart --image dist/arm/rcapture.bin \\
+      --cmdline rcapture.link=serial:ttymxc0,115200n8 --until 'rcapture 0.1.0'
   rcapture-qemu run --until 'Kernel panic'")]
 pub(crate) struct Run {
     /// Suite of the kernel that crashes
@@ -40,12 +42,15 @@ pub(crate) struct Run {
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     memory: u32,
-    /// QEMU's CPU model [default: max, on Arm cortex-a57]
+    /// QEMU's CPU model [default: max, on Arm cortex-a57, on 32-bit Arm cortex-a15]
     #[arg(long)]
     cpu: Option<String>,
     /// QEMU's machine and its properties [default: q35, on Arm virt]
     #[arg(long)]
     board: Option<String>,
+    /// Give the console a port of its own, and the line another one: ttyS1, of sabrelite ttymxc0
+    #[arg(long)]
+    console_apart: bool,
     /// Number of CPUs
     #[arg(long, default_value_t = 2)]
     smp: u32,
@@ -100,6 +105,9 @@ impl Run {
         }
         if let Some(board) = self.board {
             builder = builder.board(board);
+        }
+        if self.console_apart {
+            builder = builder.console_apart();
         }
         if let Some(image) = self.image {
             builder = builder.capture_image(image);

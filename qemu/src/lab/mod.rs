@@ -5,6 +5,7 @@
 
 mod apt;
 mod cache;
+mod flavour;
 mod mirror;
 mod suite;
 
@@ -13,6 +14,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use flavour::Flavour;
 pub use mirror::Mirror;
 pub use suite::Suite;
 
@@ -50,6 +52,7 @@ pub struct Lab {
     cache: Cache,
     mirror: Option<Mirror>,
     arch: Arch,
+    flavour: Flavour,
 }
 
 /// A stock kernel.
@@ -59,14 +62,18 @@ pub struct Kernel {
     pub arch: Arch,
     /// The suite it came from.
     pub suite: Suite,
+    /// Which of its kernels.
+    pub flavour: Flavour,
     /// What `uname -r` says, such as `6.1.0-50-cloud-amd64`.
     pub release: String,
     /// The package's version, such as `6.1.176-1`.
     pub version: String,
-    /// The bzImage, or Image.
+    /// The bzImage, Image or zImage.
     pub vmlinuz: PathBuf,
     /// Its modules (`lib/modules/RELEASE`).
     pub modules: PathBuf,
+    /// The device trees of the boards it knows, where the architecture has boards that need one.
+    pub device_trees: PathBuf,
 }
 
 impl Kernel {
@@ -119,7 +126,7 @@ impl Lab {
 
     /// The lab with its cache in `cache`.
     pub const fn open_at(cache: PathBuf) -> Self {
-        Self { cache: Cache::at(cache), mirror: None, arch: Arch::X86_64 }
+        Self { cache: Cache::at(cache), mirror: None, arch: HOST, flavour: Flavour::Usual }
     }
 
     /// Fetches from `mirror` what has to be fetched, not from where the system takes its packages.
@@ -136,21 +143,29 @@ impl Lab {
         self
     }
 
-    /// The stock cloud kernel of `suite`.
+    /// Kernels of that flavour.
+    #[must_use]
+    pub const fn with_flavour(mut self, flavour: Flavour) -> Self {
+        self.flavour = flavour;
+        self
+    }
+
+    /// The stock kernel of `suite`.
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn kernel(&self, suite: Suite) -> Result<Kernel> {
-        let asset = self
-            .cache
-            .get(&kernel_asset(self.arch, suite), |directory| self.fetch_kernel(suite, directory))?;
+        let name = kernel_asset(self.arch, suite, self.flavour);
+        let asset = self.cache.get(&name, |directory| self.fetch_kernel(suite, directory))?;
         let release = asset.fact("release")?.to_owned();
         Ok(Kernel {
             arch: self.arch,
             suite,
+            flavour: self.flavour,
             version: asset.fact("version")?.to_owned(),
             vmlinuz: asset.directory.join("vmlinuz"),
             modules: asset.directory.join("modules"),
+            device_trees: asset.directory.join("device-trees"),
             release,
         })
     }
@@ -160,7 +175,7 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn vmlinux(&self, kernel: &Kernel) -> Result<PathBuf> {
-        let name = vmlinux_asset(kernel.arch, kernel.suite);
+        let name = vmlinux_asset(kernel.arch, kernel.suite, kernel.flavour);
         // One kernel per suite is kept, and its vmlinux must be the same build.
         if self.cache.find(&name).is_some_and(|asset| asset.fact("version").ok() != Some(&kernel.version)) {
             self.cache.forget(&name)?;
@@ -205,8 +220,9 @@ impl Lab {
     /// # Errors
     /// If a file cannot be removed.
     pub fn forget(&self, suite: Suite) -> Result<()> {
-        let of_suite = [kernel_asset(self.arch, suite), vmlinux_asset(self.arch, suite)];
-        let shared = [userland_asset(self.arch)].into_iter().chain(SHARED).map(str::to_owned);
+        let (arch, flavour) = (self.arch, self.flavour);
+        let of_suite = [kernel_asset(arch, suite, flavour), vmlinux_asset(arch, suite, flavour)];
+        let shared = [userland_asset(arch)].into_iter().chain(SHARED).map(str::to_owned);
         for name in of_suite.into_iter().chain(shared) {
             self.cache.forget(&name)?;
         }
@@ -221,8 +237,10 @@ impl Lab {
     pub fn verify(&self) -> Result<Vec<String>> {
         let of = |arch| {
             let suites = Suite::ALL.into_iter();
-            let kernels =
-                suites.flat_map(move |suite| [kernel_asset(arch, suite), vmlinux_asset(arch, suite)]);
+            let kernels = suites.flat_map(|suite| Flavour::ALL.map(|flavour| (suite, flavour)));
+            let kernels = kernels.flat_map(move |(suite, flavour)| {
+                [kernel_asset(arch, suite, flavour), vmlinux_asset(arch, suite, flavour)]
+            });
             kernels.chain([userland_asset(arch).to_owned()])
         };
         Arch::ALL
@@ -243,8 +261,12 @@ impl Lab {
     }
 
     fn fetch_kernel(&self, suite: Suite, directory: &Path) -> Result<Manifest> {
+        let flavour = self.flavour.debian(self.arch).ok_or_else(|| {
+            let what = format!("a kernel of this flavour for {}", self.arch.name());
+            Error::missing(what, "Debian builds none", "take the usual one")
+        })?;
         let apt = self.apt(suite, self.arch)?;
-        let meta = apt.package(&format!("linux-image-cloud-{}", self.arch.debian()))?;
+        let meta = apt.package(&format!("linux-image-{flavour}"))?;
         let image = meta.depends.iter().find(|name| name.starts_with("linux-image-")).ok_or_else(|| {
             Error::missing(format!("a kernel of {suite}"), "its meta package names none", "report it")
         })?;
@@ -301,18 +323,19 @@ impl Lab {
     }
 }
 
-fn kernel_asset(arch: Arch, suite: Suite) -> String {
-    format!("kernel/{suite}-{}", arch.debian())
+fn kernel_asset(arch: Arch, suite: Suite, flavour: Flavour) -> String {
+    format!("kernel/{suite}-{}{}", arch.debian(), flavour.suffix())
 }
 
-fn vmlinux_asset(arch: Arch, suite: Suite) -> String {
-    format!("vmlinux/{suite}-{}", arch.debian())
+fn vmlinux_asset(arch: Arch, suite: Suite, flavour: Flavour) -> String {
+    format!("vmlinux/{suite}-{}{}", arch.debian(), flavour.suffix())
 }
 
 const fn userland_asset(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "userland",
         Arch::Aarch64 => "userland-arm64",
+        Arch::Arm => "userland-armhf",
     }
 }
 
@@ -325,8 +348,14 @@ fn kernel_packages(apt: &Apt, release: &str, image: Package) -> Result<Vec<Packa
     }
 }
 
-/// Brings the image and modules of an unpacked kernel to `vmlinuz` and `modules`, and drops the rest.
+/// Brings the image, modules and device trees of an unpacked kernel to `vmlinuz`, `modules` and `device-trees`, and drops the
+/// rest.
 fn keep_kernel_files(directory: &Path, release: &str) -> Result<()> {
+    // Among the modules from Linux 7 on; many a kernel has none.
+    let trees = [format!("usr/lib/modules/{release}/dtb"), format!("usr/lib/linux-image-{release}")];
+    if let Some(found) = trees.iter().map(|name| directory.join(name)).find(|path| path.is_dir()) {
+        fs::rename(&found, directory.join("device-trees")).on("move", &found)?;
+    }
     let modules = [format!("lib/modules/{release}"), format!("usr/lib/modules/{release}")];
     let images = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
     for (place, candidates) in [("vmlinuz", images), ("modules", modules)] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::board::Board;
 use super::console::Console;
 use super::qmp::{Qmp, QmpError};
 use super::{Machine, START_DEADLINE};
@@ -16,8 +17,8 @@ use crate::line::{Endpoint, Line};
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 
-/// Where the machine's first serial port ([`Arch::console`](crate::Arch::console)) leads. What it sends is in the serial
-/// log in any case.
+/// Where the machine's line leads: the serial port that is its console, unless that has a
+/// [port of its own](MachineBuilder::console_apart). What it sends is in the serial log in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Serial {
     /// Into the log only.
@@ -30,6 +31,9 @@ pub enum Serial {
     /// QEMU listens on this unix socket; what is sent while nobody is connected is lost.
     Listen(PathBuf),
 }
+
+/// The file of what a console with a port of its own says.
+const CONSOLE_LOG: &str = "console.log";
 
 /// What a balloon and a port for the report need, each after what it needs itself.
 const VIRTIO_MODULES: [&str; 7] = [
@@ -57,6 +61,7 @@ pub struct MachineBuilder {
     append: Vec<String>,
     arguments: Vec<String>,
     serial: Serial,
+    is_console_apart: bool,
     /// What the guest's report is written to.
     report: Option<PathBuf>,
     /// Where somebody else already keeps what the machine sends.
@@ -67,7 +72,7 @@ pub struct MachineBuilder {
 
 impl MachineBuilder {
     pub(super) fn new(kernel: Kernel, userland: Userland) -> Self {
-        let (board, cpu) = (kernel.arch.board().into(), kernel.arch.cpu().into());
+        let (arch, board) = (kernel.arch, kernel.arch.board());
         Self {
             kernel,
             userland,
@@ -77,6 +82,7 @@ impl MachineBuilder {
                 loader: Loader::default(),
                 capture_cmdline: String::new(),
                 trigger: Trigger::default(),
+                power_off: Board::of(arch, board).power_off,
                 delay_seconds: 0,
                 populate: true,
                 balloon_mib: 0,
@@ -84,13 +90,14 @@ impl MachineBuilder {
                 modules: Vec::new(),
             },
             memory_mib: 512,
-            board,
-            cpu,
+            board: board.into(),
+            cpu: arch.cpu().into(),
             smp: 2,
             crashkernel: "4M".into(),
             append: Vec::new(),
             arguments: Vec::new(),
             serial: Serial::Log,
+            is_console_apart: false,
             report: None,
             record: None,
             restore_from: None,
@@ -104,7 +111,8 @@ impl MachineBuilder {
         self
     }
 
-    /// QEMU's machine and its properties (`q35`, a PC; `virt`, an Arm board, with `virtualization=on` at EL2; `microvm` has neither PCI's ports nor, unless told, a bus).
+    /// QEMU's machine and its properties (`q35`, a PC; `virt`, an Arm board, with `virtualization=on` at EL2; `sabrelite`, one with an
+    /// i.MX6; `microvm` has neither PCI's ports nor, unless told, a bus).
     pub fn board(mut self, machine: impl Into<String>) -> Self {
         self.board = machine.into();
         self
@@ -219,6 +227,12 @@ impl MachineBuilder {
         })
     }
 
+    /// Gives the console a port of its own, and the line another one: on a PC `ttyS1`, on `sabrelite` `ttymxc0`.
+    pub const fn console_apart(mut self) -> Self {
+        self.is_console_apart = true;
+        self
+    }
+
     /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is
     /// stopped as it was when the snapshot was taken: [`Machine::cont`] lets it go on.
     pub fn restore_from(mut self, snapshot: impl Into<PathBuf>) -> Self {
@@ -235,30 +249,35 @@ impl MachineBuilder {
     /// Starts the machine.
     ///
     /// # Errors
-    /// [`Error::ToolMissing`] without QEMU; [`Error::MachineLost`] if QEMU ends at once.
+    /// [`Error::ToolMissing`] without QEMU, or if the board has no port for a console apart; [`Error::MachineLost`] if QEMU
+    /// ends at once.
     pub fn start(self) -> Result<Machine> {
         // In the system's temporary directory: a socket's path has at most 107 bytes.
         let directory = tempfile::Builder::new().prefix("rcapture-lab-").tempdir();
         let mut directory = directory.on("make a directory in", std::env::temp_dir())?;
         let initrd = directory.path().join("initrd.gz");
         if self.restore_from.is_none() {
-            let mut contents = self.contents.clone();
+            let power_off = self.machine_board().power_off;
+            let mut contents = Contents { power_off, ..self.contents.clone() };
             contents.modules = [self.modules()?, contents.modules].concat();
             initramfs::write(&initrd, &self.userland, &contents)?;
         }
         let log = self.record.clone().unwrap_or_else(|| directory.path().join("serial.log"));
-        let console = Console::open(&log)?;
+        let line = Console::open(&log)?;
+        let console =
+            self.is_console_apart.then(|| Console::open(&directory.path().join(CONSOLE_LOG))).transpose()?;
         let messages = directory.path().join("qemu.log");
         let log = fs::File::create(&messages).on("create", &messages)?;
         let monitor = directory.path().join("qmp");
-        let mut command = self.command(&initrd, console.path(), &monitor);
+        let mut command =
+            self.command(&initrd, line.path(), console.as_ref().map(Console::path), &monitor)?;
         command.stdin(Stdio::null()).stdout(log.try_clone().on("share", &messages)?).stderr(log);
         let mut child = process::spawn(&mut command)?;
         limit_processor_time(child.id(), self.processor_limit);
         let connected = Qmp::connect(&monitor, START_DEADLINE, || matches!(child.try_wait(), Ok(None)));
         match connected {
             Ok(qmp) => {
-                let mut machine = Machine { child, qmp, console, directory };
+                let mut machine = Machine { child, qmp, line, console, directory };
                 if self.restore_from.is_some() {
                     machine.wait_for_migration()?;
                 } else if self.contents.balloon_mib > 0 {
@@ -292,7 +311,12 @@ impl MachineBuilder {
         self.kernel.module_files(&names)
     }
 
-    fn command(&self, initrd: &Path, log: &Path, monitor: &Path) -> Command {
+    fn machine_board(&self) -> Board {
+        Board::of(self.kernel.arch, &self.board)
+    }
+
+    fn command(&self, initrd: &Path, log: &Path, console: Option<&Path>, monitor: &Path) -> Result<Command> {
+        let board = self.machine_board();
         let mut serial = match &self.serial {
             Serial::Log => "null,id=line".to_owned(),
             Serial::Connect(path) => format!("socket,id=line,server=off,path={}", comma_doubled(path)),
@@ -305,9 +329,30 @@ impl MachineBuilder {
         }
         let mut command = Command::new(self.kernel.arch.qemu());
         command.args(["-M", &self.board, "-accel", "tcg", "-no-reboot", "-display", "none", "-nodefaults"]);
-        command.args(["-no-user-config", "-cpu", &format!("{}{}", self.cpu, self.kernel.arch.cpu_without())]);
+        command.arg("-no-user-config");
+        if board.takes_cpu {
+            command.args(["-cpu", &format!("{}{}", self.cpu, self.kernel.arch.cpu_without())]);
+        }
         command.args(["-smp", &self.smp.to_string(), "-m", &format!("{}M", self.memory_mib)]);
-        command.args(["-chardev", &serial, "-serial", "chardev:line"]);
+        command.args(["-chardev", &serial]);
+        let line = match console {
+            None => board.console,
+            Some(log) => {
+                command.arg("-chardev").arg(format!("file,id=console,path={}", comma_doubled(log)));
+                board.port_apart().ok_or_else(|| {
+                    let reason = format!("{} has one serial port", self.board);
+                    Error::missing("a port for the line", reason, "take another board, or one port for both")
+                })?
+            }
+        };
+        for port in 0..=line.max(board.console) {
+            let chardev = match port {
+                _ if port == line => "chardev:line",
+                _ if port == board.console => "chardev:console",
+                _ => "null",
+            };
+            command.args(["-serial", chardev]);
+        }
         if let Some(report) = &self.report {
             command.arg("-chardev").arg(format!("file,id=report,path={}", comma_doubled(report)));
             command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=report"]);
@@ -317,6 +362,9 @@ impl MachineBuilder {
         }
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", comma_doubled(monitor))]);
         command.arg("-kernel").arg(&self.kernel.vmlinuz);
+        if let Some(tree) = board.device_tree {
+            command.arg("-dtb").arg(self.kernel.device_trees.join(tree));
+        }
         // A restored machine has its initramfs in memory, but the same ROMs must be there.
         if self.restore_from.is_none() {
             command.arg("-initrd").arg(initrd);
@@ -327,12 +375,12 @@ impl MachineBuilder {
             command.arg(format!("exec:cat {}", quoted(&snapshot.to_string_lossy())));
         }
         command.args(&self.arguments);
-        command
+        Ok(command)
     }
 
     fn kernel_cmdline(&self) -> String {
-        let mut parameters =
-            vec![format!("console={}", self.kernel.arch.console()), "panic=-1".into(), "quiet".into()];
+        let console = self.machine_board().console_name();
+        let mut parameters = vec![format!("console={console}"), "panic=-1".into(), "quiet".into()];
         if self.contents.capture_image.is_some() {
             parameters.push(format!("crashkernel={}", self.crashkernel));
         }

@@ -1,5 +1,6 @@
 //! A machine in QEMU that boots a stock kernel, loads the capture image and crashes.
 
+mod board;
 mod builder;
 mod console;
 mod qmp;
@@ -47,7 +48,9 @@ const MEMORY_DEADLINE: Duration = Duration::from_secs(300);
 pub struct Machine {
     child: Child,
     qmp: Qmp,
-    console: Console,
+    line: Console,
+    /// Where it is not on the line.
+    console: Option<Console>,
     directory: TempDir,
 }
 
@@ -57,12 +60,13 @@ impl Machine {
         MachineBuilder::new(kernel, userland)
     }
 
-    /// Everything the machine sent on its serial port so far, as raw bytes in a file.
+    /// Everything the machine sent on its line so far, as raw bytes in a file.
     pub fn serial_log(&self) -> &Path {
-        self.console.path()
+        self.line.path()
     }
 
-    /// Waits until the machine has sent `text` after the text the last wait ended at.
+    /// Waits until the machine has sent `text` after the text the last wait ended at, on its line or on a
+    /// [console apart](MachineBuilder::console_apart).
     ///
     /// # Errors
     /// [`Error::Awaited`] when `deadline` passes first, [`Error::Ended`] if the machine reboots or powers
@@ -72,8 +76,10 @@ impl Machine {
         loop {
             // Asked first: what an ended QEMU wrote is all there.
             let ended = self.child.try_wait().on("wait for", "QEMU")?;
-            if self.console.find(text.as_bytes())? {
-                return Ok(());
+            for port in [Some(&mut self.line), self.console.as_mut()].into_iter().flatten() {
+                if port.find(text.as_bytes())? {
+                    return Ok(());
+                }
             }
             let awaited = format!("{text:?} on the line");
             match ended {
@@ -198,9 +204,9 @@ impl Machine {
     pub fn keep_logs(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
         let log = self.directory.path().join("serial.log");
-        if self.console.path() != log {
+        if self.line.path() != log {
             // The line's record, which goes with the line.
-            let _ = std::fs::copy(self.console.path(), &log);
+            let _ = std::fs::copy(self.line.path(), &log);
         }
         // Not a log, and the largest of the files. It may be gone already.
         let _ = std::fs::remove_file(self.directory.path().join("initrd.gz"));
@@ -221,7 +227,8 @@ impl Machine {
 
     fn ended(&mut self, awaited: String) -> Error {
         let log = self.keep_serial_log();
-        let bytes = std::fs::read(&log).unwrap_or_default();
+        // A guest that gives up says why on its console.
+        let bytes = std::fs::read(self.console.as_ref().map_or(&*log, Console::path)).unwrap_or_default();
         Error::Ended { awaited, last_line: last_line(&String::from_utf8_lossy(&bytes)), log }
     }
 
