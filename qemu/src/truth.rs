@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use goblin::container::{Container, Ctx, Endian};
+use goblin::container::{Ctx, Endian};
+use goblin::elf::Elf;
 use goblin::elf::header::header64;
 use goblin::elf::program_header::{PT_LOAD, ProgramHeader};
 
@@ -35,20 +36,19 @@ impl Truth {
     /// Opens a file written by [`Machine::dump_truth`](crate::Machine::dump_truth).
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not a 64-bit little-endian ELF file with memory in it.
+    /// [`Error::Malformed`] if it is not a little-endian ELF file with memory in it.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).on("open", path)?;
         let malformed = |reason: String| Error::malformed(path, reason);
+        // The larger of the two kinds of header; program headers follow even the smaller.
         let mut header = [0; header64::SIZEOF_EHDR];
         file.read_exact_at(&mut header, 0).on("read", path)?;
-        let header = header64::Header::from_bytes(&header);
-        if header.e_ident.get(..5) != Some(b"\x7fELF\x02".as_slice()) {
-            return Err(malformed("not a 64-bit ELF file".into()));
-        }
+        let header = Elf::parse_header(&header).map_err(|error| malformed(error.to_string()))?;
         let count = usize::from(header.e_phnum);
         let mut table = vec![0; count * usize::from(header.e_phentsize)];
         file.read_exact_at(&mut table, header.e_phoff).on("read the program headers of", path)?;
-        let context = Ctx::new(Container::Big, Endian::Little);
+        let container = header.container().map_err(|error| malformed(error.to_string()))?;
+        let context = Ctx::new(container, Endian::Little);
         let headers = ProgramHeader::parse(&table, 0, count, context);
         let mut segments = headers
             .map_err(|error| malformed(error.to_string()))?
@@ -159,6 +159,29 @@ mod tests {
         assert_eq!(truth.page(0x101).unwrap(), [2; PAGE_SIZE]);
         assert!(truth.page(1).is_err());
         assert!(!truth.contains(0x10_1000, 2 * PAGE_SIZE as u64));
+    }
+
+    /// A 32-bit ELF file with one page, full of `byte`, at this physical address.
+    fn elf32(address: u32, byte: u8) -> tempfile::NamedTempFile {
+        let mut bytes = b"\x7fELF\x01\x01\x01".to_vec();
+        bytes.resize(16, 0);
+        bytes.extend([4u16, 40].map(u16::to_le_bytes).as_flattened());
+        bytes.extend([1u32, 0, 52, 0, 0].map(u32::to_le_bytes).as_flattened());
+        bytes.extend([52u16, 32, 1, 0, 0, 0].map(u16::to_le_bytes).as_flattened());
+        let size = u32::try_from(PAGE_SIZE).unwrap();
+        bytes.extend([1u32, 84, 0, address, size, size, 7, 0].map(u32::to_le_bytes).as_flattened());
+        bytes.resize(bytes.len() + PAGE_SIZE, byte);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_machine_of_32_bits_has_memory_above_2_gib() {
+        let file = elf32(0x8000_1000, 3);
+        let truth = Truth::open(file.path()).unwrap();
+        assert_eq!(truth.pfns().collect::<Vec<_>>(), [0x8_0001]);
+        assert_eq!(truth.page(0x8_0001).unwrap(), [3; PAGE_SIZE]);
     }
 
     #[test]
