@@ -34,6 +34,12 @@ const REAL_VMCOREINFO: [(&str, &[u8]); 2] = [
     ("debian-7.2", include_bytes!("../../crates/vmcore/tests/vmcoreinfo/debian-7.2-x86_64.txt")),
 ];
 
+const DEVICE_TREES: [(&str, &[u8]); 3] = [
+    ("qemu-7.2-virt", include_bytes!("../../payload/tests/device_trees/qemu-7.2-virt.dtb")),
+    ("qemu-7.2-virt-armv7", include_bytes!("../../payload/tests/device_trees/qemu-7.2-virt-armv7.dtb")),
+    ("imx6", include_bytes!("../../payload/tests/device_trees/imx6.dtb")),
+];
+
 /// A Fill, a Hole and Bytes, which begin with a call and a jump.
 const RECORDS: &[u8] = b"\x02\x34\x12\0\0\0\0\0\xcc\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\
     \x03\x01\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\
@@ -57,8 +63,9 @@ pub fn seeds() -> Vec<Seed> {
         add("elfcorehdr", name, bytes.clone());
         add("elfcore", name, bytes);
     }
-    let board = include_bytes!("../../payload/tests/device_trees/qemu-7.2-virt.dtb");
-    add("device_tree", "qemu-7.2-virt", board.to_vec());
+    for (name, tree) in DEVICE_TREES {
+        add("device_tree", name, tree.to_vec());
+    }
     add("elfcore", "pn_xnum", pn_xnum());
     add("elfcorehdr", "pn_xnum", pn_xnum());
     add("notes_vmcoreinfo", "notes", notes());

@@ -7,7 +7,7 @@ use capture::config::FinalAction;
 use spin::Mutex;
 
 use crate::arch::power::{self, SoftOff};
-use crate::drivers::console;
+use crate::drivers::{console, watchdog};
 
 /// What to do at the end; known from the command line on.
 static FINAL: Mutex<(FinalAction, Option<SoftOff>)> = Mutex::new((FinalAction::Reboot, None));
@@ -28,23 +28,32 @@ pub(crate) fn finish() -> ! {
     match (action, soft_off) {
         (FinalAction::Reboot, _) => {
             say("rebooting");
-            power::reboot()
+            power::reboot();
+            watchdog::reset();
+            say("the machine does not reset: halted, reset it by hand");
+            power::halt()
         }
         (FinalAction::Poweroff, Some(ports)) => {
             say("turning the machine off");
             power::power_off(ports);
             say("the machine does not turn off: halted, turn it off by hand");
-            power::halt()
+            halt()
         }
         (FinalAction::Poweroff, None) => {
             say("the firmware does not say how to turn the machine off: halted, turn it off by hand");
-            power::halt()
+            halt()
         }
         (FinalAction::Halt, _) => {
             say("halted");
-            power::halt()
+            halt()
         }
     }
+}
+
+/// Stays here, and sees to it that no watchdog makes an end of that.
+fn halt() -> ! {
+    watchdog::stay();
+    power::halt()
 }
 
 /// Reports what cannot be gone on from, and ends. A failure on the way stops the machine where it is.

@@ -1,9 +1,11 @@
-//! What the boot loader and the firmware left for the capture kernel, read through [`memory::PhysMemory`]: the part of
-//! the payload that can be tested anywhere. The rest is `main.rs`.
+//! The part of the capture kernel that can be tested anywhere: what the boot loader and the firmware left, read through
+//! [`memory::PhysMemory`], devices by their [registers](devices::Registers), and the network over any [`net::Card`]. The rest
+//! is `main.rs`.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod boot;
+pub mod devices;
 pub mod net;

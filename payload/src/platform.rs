@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 use capture::config::MmioRegion;
 use rcapture_payload::boot::Ecam;
 
-use crate::arch::clock::Clock;
 use crate::arch::power::SoftOff;
+use crate::drivers::watchdog::FeedingClock;
 
 /// What was found.
 pub(crate) struct Platform {
     /// Time.
-    pub(crate) clock: Clock,
+    pub(crate) clock: FeedingClock,
     /// How it is turned off, if anything says so.
     pub(crate) soft_off: Option<SoftOff>,
     /// Where PCI's configuration space is in memory.

@@ -12,7 +12,7 @@ use wire::SessionId;
 use crate::arch::boot::Boot;
 use crate::arch::clock;
 use crate::drivers::uart::UartError;
-use crate::drivers::{cards, console};
+use crate::drivers::{cards, console, watchdog};
 use crate::link::SerialLink;
 use crate::memory::heap;
 use crate::memory::window::Physical;
@@ -36,6 +36,7 @@ pub(crate) fn run(handover_pa: u64) -> ! {
         open_console(&config, &boot);
         fatal::report(format_args!("{error}"));
     }
+    watchdog::start(boot.watchdogs(), config.watchdogs);
     let console = open_console(&config, &boot);
     if let Some(fault) = boot.fault() {
         console::line(format_args!("rcapture: device tree: {fault}"));
@@ -44,9 +45,10 @@ pub(crate) fn run(handover_pa: u64) -> ! {
         console::line(format_args!("rcapture: {remark}"));
     }
 
+    watchdog::report(boot.watchdogs(), config.watchdogs);
     let platform = boot.platform(&config);
     fatal::set_final(config.final_action, platform.soft_off);
-    if let Some(hertz) = platform.clock.guessed_hertz() {
+    if let Some(hertz) = platform.clock.0.guessed_hertz() {
         console::line(format_args!("rcapture: no timer answers: taking the clock for {hertz} Hz"));
     }
     if config.selftest_panic {

@@ -59,6 +59,8 @@ pub struct Config {
     pub compress: Compress,
     /// `rcapture.final=`: what to do when the dump is over.
     pub final_action: FinalAction,
+    /// `rcapture.watchdog=`: which watchdogs to feed meanwhile.
+    pub watchdogs: Watchdogs,
     /// `rcapture.selftest=panic`: panic instead of dumping, to see that the report comes through.
     pub selftest_panic: bool,
     /// What could not be used.
@@ -123,15 +125,18 @@ pub enum TtyDriver {
     S,
     /// `ttyAMA`: a PL011.
     Ama,
+    /// `ttymxc`: that of an i.MX.
+    Mxc,
 }
 
 impl TtyDriver {
-    const ALL: [Self; 2] = [Self::S, Self::Ama];
+    const ALL: [Self; 3] = [Self::S, Self::Ama, Self::Mxc];
 
     const fn prefix(self) -> &'static str {
         match self {
             Self::S => "ttyS",
             Self::Ama => "ttyAMA",
+            Self::Mxc => "ttymxc",
         }
     }
 }
@@ -186,6 +191,18 @@ pub enum FinalAction {
     Poweroff,
     /// Stay, for a person to look.
     Halt,
+}
+
+/// Which of the watchdogs that the firmware names are fed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watchdogs {
+    /// Those whose clock runs for sure: to look at a device without one may stop the machine.
+    #[default]
+    Auto,
+    /// Each of them.
+    All,
+    /// None.
+    None,
 }
 
 /// Something on the command line that was ignored.
@@ -267,6 +284,7 @@ impl Config {
             budget: Budget::default(),
             compress: Compress::default(),
             final_action: FinalAction::default(),
+            watchdogs: Watchdogs::default(),
             selftest_panic: false,
             remarks: Vec::new(),
         };
@@ -326,6 +344,14 @@ impl Config {
                     "reboot" => FinalAction::Reboot,
                     "poweroff" => FinalAction::Poweroff,
                     "halt" => FinalAction::Halt,
+                    _ => return None,
+                };
+            }
+            "rcapture.watchdog" => {
+                self.watchdogs = match value {
+                    "auto" => Watchdogs::Auto,
+                    "all" => Watchdogs::All,
+                    "none" => Watchdogs::None,
                     _ => return None,
                 };
             }
@@ -492,6 +518,14 @@ mod tests {
     }
 
     #[test]
+    fn watchdogs_are_fed_as_it_is_asked() {
+        assert_eq!(parse("rcapture.watchdog=all").watchdogs, Watchdogs::All);
+        assert_eq!(parse("rcapture.watchdog=all rcapture.watchdog=none").watchdogs, Watchdogs::None);
+        let config = parse("rcapture.watchdog=dog");
+        assert_eq!((config.watchdogs, config.remarks.len()), (Watchdogs::Auto, 1));
+    }
+
+    #[test]
     fn an_empty_line_gives_the_defaults() {
         let config = parse("");
         assert_eq!(config.elfcorehdr, None);
@@ -531,6 +565,8 @@ mod tests {
         assert_eq!(serial("rcapture.link=serial:ttyS1,9600"), tty(TtyDriver::S, 1, Some(9600)));
         assert_eq!(serial("rcapture.link=serial:ttyS2"), tty(TtyDriver::S, 2, None));
         assert_eq!(serial("rcapture.link=serial:ttyAMA1,57600"), tty(TtyDriver::Ama, 1, Some(57_600)));
+        assert_eq!(serial("rcapture.link=serial:ttymxc0,115200"), tty(TtyDriver::Mxc, 0, Some(115_200)));
+        assert_eq!(format!("{}", serial("console=ttymxc1,115200")), "ttymxc1,115200n8");
         assert_eq!(serial("rcapture.link=serial:io,0x2e8,57600n8"), port(0x2e8, Some(57_600)));
         assert_eq!(
             serial("rcapture.link=serial:mmio32,0xfe032000,115200"),
@@ -545,8 +581,8 @@ mod tests {
     #[test]
     fn a_pc_has_its_ports_where_they_always_were() {
         let port = |name| Tty::parse(name).and_then(Tty::legacy_port);
-        let ports = ["ttyS0", "ttyS1", "ttyS2", "ttyS3", "ttyS4", "ttyAMA0"].map(port);
-        assert_eq!(ports, [Some(0x3f8), Some(0x2f8), Some(0x3e8), Some(0x2e8), None, None]);
+        let ports = ["ttyS0", "ttyS1", "ttyS2", "ttyS3", "ttyS4", "ttyAMA0", "ttymxc0"].map(port);
+        assert_eq!(ports, [Some(0x3f8), Some(0x2f8), Some(0x3e8), Some(0x2e8), None, None, None]);
     }
 
     #[test]

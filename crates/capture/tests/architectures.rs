@@ -7,9 +7,11 @@
     missing_docs
 )]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use capture::{Budget, Crash, Link, Options, send};
+use capture::{Budget, Clock, Crash, Link, Options, send};
 use codec::Method;
 use kernel::arm::{self, Crashed};
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault};
@@ -262,6 +264,56 @@ fn a_dump_of_arm_or_aarch64_has_the_pages_of_its_level() {
             }
             let bogus_segments = if machine == Machine::Aarch64 { 1 } else { 0 };
             assert_eq!(crash.faults().count(), bogus_segments);
+        }
+    }
+}
+
+/// Memory, and a clock that knows how much of it was read since it was looked at last.
+struct Watched<'a> {
+    memory: &'a Memory,
+    read_bytes: Cell<usize>,
+    most_bytes: Cell<usize>,
+    ticking: Ticking,
+}
+
+impl PhysMemory for Watched<'_> {
+    fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        // However little it is, it takes its time.
+        self.read_bytes.set(self.read_bytes.get() + buf.len().max(64));
+        self.memory.read(pa, buf)
+    }
+}
+
+impl Clock for Watched<'_> {
+    fn now(&self) -> Duration {
+        self.most_bytes.set(self.most_bytes.get().max(self.read_bytes.take()));
+        self.ticking.now()
+    }
+}
+
+#[test]
+fn the_clock_is_looked_at_so_often_that_whoever_feeds_a_watchdog_then_is_in_time() {
+    let mut without_tables = Memory::arm();
+    let at = without_tables.crashed.info.find("SYMBOL(swapper_pg_dir)=").unwrap() + 23;
+    without_tables.crashed.info.replace_range(at..at + 8, "c0abc000");
+    let without_tables = Memory::new(without_tables.crashed, arm::ARM_OFFSET, Class::ELF32, &[]);
+    for memory in [Memory::arm(), Memory::aarch64(), without_tables] {
+        for level in [DumpLevel::ALL, DumpLevel::SMALLEST] {
+            let (read_bytes, most_bytes, ticking) = Default::default();
+            let watched = Watched { memory: &memory, read_bytes, most_bytes, ticking };
+            let crash = Crash::read(memory.elfcorehdr_pa, &watched).unwrap();
+            let encoder = Method::Deflate.encoder();
+            let options = Options {
+                session: SessionId(7),
+                encoder,
+                level,
+                budget: Budget::default(),
+                needs_answers: false,
+            };
+            send(&crash, &watched, &mut Line::default(), &watched, options).unwrap();
+            // A hundredth of a second of a processor that reads 100 MB/s; half a second is the least a watchdog waits.
+
+            assert!(watched.most_bytes.get() <= 1 << 20, "{}", watched.most_bytes.get());
         }
     }
 }

@@ -17,6 +17,7 @@ use memory::{PhysAddr, PhysMemory};
 
 use super::fdt::{Fdt, FdtError};
 use super::{Ecam, Uart};
+use crate::devices::watchdog;
 use nodes::Walk;
 
 /// Ranges of memory, and devices of a kind, that are kept.
@@ -48,6 +49,8 @@ pub struct DeviceTree {
     pub stdout: Option<(usize, Option<u32>)>,
     /// virtio devices that no bus tells of.
     pub virtio_mmio: Vec<MmioRegion>,
+    /// Watchdogs that are not disabled.
+    pub watchdogs: Vec<Watchdog>,
     /// Where PCI's configuration space is.
     pub ecam: Vec<Ecam>,
     /// Why there is no more.
@@ -61,6 +64,17 @@ pub struct NamedUart {
     pub tty: Tty,
     /// The UART.
     pub uart: Uart,
+}
+
+/// A watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// Of this kind.
+    pub kind: watchdog::Kind,
+    /// Physical address of its registers.
+    pub pa: u64,
+    /// Whether its clock runs for sure: it has none that could be turned off.
+    pub has_clock: bool,
 }
 
 impl DeviceTree {

@@ -13,7 +13,7 @@ pub enum Uart {
         shift: u8,
         /// Whether each is accessed as a word of 32 bits.
         is_word: bool,
-        /// Of its clock, where it is not a PC's 1.8432 MHz.
+        /// Of its clock, if that is known.
         hertz: Option<u32>,
     },
     /// An Arm PL011.
@@ -24,5 +24,12 @@ pub enum Uart {
         hertz: Option<u32>,
         /// A generic UART (Arm SBSA, appendix B): the part of a PL011 that firmware has set up for good.
         is_fixed: bool,
+    },
+    /// That of an i.MX.
+    Imx {
+        /// Physical address of its registers.
+        pa: u64,
+        /// Of an i.MX6's clock controller, which starts its clock and knows the rate.
+        clocks_pa: Option<u64>,
     },
 }

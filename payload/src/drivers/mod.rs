@@ -2,6 +2,8 @@
 
 pub(crate) mod cards;
 pub(crate) mod console;
+mod mmio;
 pub(crate) mod uart;
 mod virtio;
 mod virtio_legacy;
+pub(crate) mod watchdog;

@@ -1,19 +1,21 @@
 //! A UART: bytes go into its FIFO without waiting, or with a limit.
 
 mod ns16550;
-mod pl011;
 
 use alloc::boxed::Box;
 
 use rcapture_payload::boot::Uart as Place;
+use rcapture_payload::devices::imx6::{self, Clocks};
+use rcapture_payload::devices::uart::imx::{self, Imx};
+use rcapture_payload::devices::uart::ns16550::PC_HERTZ;
+use rcapture_payload::devices::uart::pl011::{self, Pl011};
+use rcapture_payload::devices::uart::{Device, OpenError};
 
+use super::mmio::Mmio;
+use super::watchdog;
 use crate::arch::clock::{patience_ticks, ticks};
 use crate::memory::paging;
-use ns16550::{Ns16550, Registers};
-use pl011::Pl011;
-
-/// Bits per second where neither the command line nor the port says.
-const DEFAULT_BAUD: u32 = 115_200;
+use ns16550::{ByteRegisters, Ns16550};
 
 /// Why a UART cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,33 +23,12 @@ pub(crate) enum UartError {
     /// The machine has none of that name.
     #[error("no such UART")]
     Unknown,
-    /// Nothing answers there.
-    #[error("no UART answers")]
-    Absent,
-    /// The bits per second cannot be had from the UART's clock.
-    #[error("{0} bits per second cannot be set")]
-    Baud(u32),
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// Its registers cannot be mapped.
     #[error(transparent)]
     Unmappable(#[from] paging::CannotMap),
-}
-
-/// What every kind of UART can do, none of it with waiting.
-trait Device: Send {
-    /// Bits per second it is set to.
-    fn baud(&self) -> u32;
-
-    /// Bytes that it takes at least.
-    fn room(&mut self) -> usize;
-
-    /// Gives it bytes, as many as there is room for.
-    fn put(&mut self, bytes: &[u8]);
-
-    /// Whether the last bit is on the line.
-    fn is_drained(&mut self) -> bool;
-
-    /// A byte that has come in.
-    fn take(&mut self) -> Option<u8>;
 }
 
 /// An initialised UART: 8 bits, no parity, 1 stop bit, FIFOs on, no interrupts.
@@ -66,11 +47,23 @@ impl Uart {
     /// If there is none, or its speed cannot be set.
     pub(crate) fn open(place: Place, baud: Option<u32>) -> Result<Self, UartError> {
         let device: Box<dyn Device> = match place {
-            Place::Ports(first) => Box::new(Ns16550::open(Registers::at_ports(first)?, None, baud)?),
-            Place::Ns16550 { pa, shift, is_word, hertz } => {
-                Box::new(Ns16550::open(Registers::in_memory(pa, shift, is_word)?, hertz, baud)?)
+            Place::Ports(first) => {
+                Box::new(Ns16550::open(ByteRegisters::at_ports(first)?, Some(PC_HERTZ), baud)?)
             }
-            Place::Pl011 { pa, hertz, is_fixed } => Box::new(Pl011::open(pa, hertz, is_fixed, baud)?),
+            Place::Ns16550 { pa, shift, is_word, hertz } => {
+                Box::new(Ns16550::open(ByteRegisters::in_memory(pa, shift, is_word)?, hertz, baud)?)
+            }
+            Place::Pl011 { pa, hertz, is_fixed } => {
+                let registers = Mmio::map(pa, pl011::REGION_BYTES)?;
+                Box::new(Pl011::open(registers, hertz, is_fixed, baud, wait_until)?)
+            }
+            Place::Imx { pa, clocks_pa } => {
+                let hertz = match clocks_pa {
+                    Some(pa) => Some(Clocks::new(Mmio::map(pa, imx6::REGION_BYTES)?).start_uarts()),
+                    None => None,
+                };
+                Box::new(Imx::open(Mmio::map(pa, imx::REGION_BYTES)?, hertz, baud, wait_until)?)
+            }
         };
         Ok(Self { device, room: 0, is_stuck: false })
     }
@@ -102,6 +95,7 @@ impl Uart {
         let mut rest = bytes;
         let mut since = ticks();
         while !rest.is_empty() {
+            watchdog::feed_if_due();
             let written = self.write(rest);
             if written > 0 {
                 rest = rest.get(written..).unwrap_or_default();
@@ -116,7 +110,7 @@ impl Uart {
     /// Waits until the last bit is on the line, or the UART proves stuck.
     pub(crate) fn drain(&mut self) {
         if !self.is_stuck {
-            wait_until(|| self.device.is_drained());
+            wait_until(&mut || self.device.is_drained());
         }
     }
 
@@ -126,10 +120,17 @@ impl Uart {
     }
 }
 
-/// Waits as long as a device is waited for.
-fn wait_until(mut is_done: impl FnMut() -> bool) {
+/// Waits as long as a device is waited for; says whether it is done.
+fn wait_until(is_done: &mut dyn FnMut() -> bool) -> bool {
     let start = ticks();
-    while !is_done() && ticks().saturating_sub(start) < patience_ticks() {
+    loop {
+        if is_done() {
+            return true;
+        }
+        watchdog::feed_if_due();
+        if ticks().saturating_sub(start) >= patience_ticks() {
+            return false;
+        }
         core::hint::spin_loop();
     }
 }

@@ -6,10 +6,11 @@ use core::ops::Range;
 
 use capture::config::{Config, ElfCoreHdr, SerialLink, SerialRegisters};
 use memory::PhysAddr;
-use rcapture_payload::boot::{DeviceTree, Uart};
+use rcapture_payload::boot::{DeviceTree, Uart, Watchdog};
 
 use super::clock::Clock;
 use super::power::{self, SoftOff};
+use crate::drivers::watchdog::FeedingClock;
 use crate::memory::window::Physical;
 use crate::platform::Platform;
 
@@ -51,6 +52,11 @@ impl Boot {
         &self.tree.memory
     }
 
+    /// Watchdogs.
+    pub(crate) fn watchdogs(&self) -> &[Watchdog] {
+        &self.tree.watchdogs
+    }
+
     /// What is wrong with the tree.
     pub(crate) fn fault(&self) -> Option<impl fmt::Display> {
         self.tree.fault
@@ -70,7 +76,7 @@ impl Boot {
     /// The rest.
     pub(crate) fn platform(&self, _config: &Config) -> Platform {
         Platform {
-            clock: Clock::start(),
+            clock: FeedingClock(Clock::start()),
             soft_off: self.tree.psci.map(SoftOff),
             ecam: self.tree.ecam.clone(),
             virtio_mmio: self.tree.virtio_mmio.clone(),

@@ -21,12 +21,11 @@ pub(super) fn set_conduit(conduit: Conduit) {
     CONDUIT.call_once(|| conduit);
 }
 
-/// Resets the machine, or stays where nobody can.
-pub(crate) fn reboot() -> ! {
+/// Resets the machine; returns if the firmware cannot.
+pub(crate) fn reboot() {
     if let Some(conduit) = CONDUIT.get() {
         call(*conduit, SYSTEM_RESET);
     }
-    halt()
 }
 
 /// Turns the machine off; returns if it stays on.

@@ -7,12 +7,14 @@ use core::ops::Range;
 use capture::config::{Config, ElfCoreHdr, SerialLink, SerialRegisters, Tty, TtyDriver};
 use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture_payload::boot::boot_params::{self, BootParams};
-use rcapture_payload::boot::{Uart, acpi};
+use rcapture_payload::boot::{Uart, Watchdog, acpi};
+use rcapture_payload::devices::uart::ns16550::PC_HERTZ;
 
 use super::clock::Clock;
 use super::encryption;
 use super::exceptions::copy_from;
 use super::power::SoftOff;
+use crate::drivers::watchdog::FeedingClock;
 use crate::memory::paging::{self, CannotMap};
 use crate::memory::window::Physical;
 use crate::platform::Platform;
@@ -78,6 +80,12 @@ impl Boot {
         &[]
     }
 
+    /// Watchdogs: none that is known.
+    #[expect(clippy::unused_self, reason = "others ask their firmware")]
+    pub(crate) fn watchdogs(&self) -> &[Watchdog] {
+        &[]
+    }
+
     /// What is wrong with what the loader left.
     #[expect(clippy::unused_self, reason = "others have more to read")]
     pub(crate) fn fault(&self) -> Option<impl fmt::Display> {
@@ -87,11 +95,12 @@ impl Boot {
     /// The UART that the command line means.
     #[expect(clippy::unused_self, reason = "others ask their firmware")]
     pub(crate) fn uart(&self, registers: SerialRegisters) -> Option<Uart> {
+        let hertz = Some(PC_HERTZ);
         match registers {
             SerialRegisters::Tty(tty) => tty.legacy_port().map(Uart::Ports),
             SerialRegisters::Port(port) => Some(Uart::Ports(port)),
-            SerialRegisters::Mmio(pa) => Some(Uart::Ns16550 { pa, shift: 0, is_word: false, hertz: None }),
-            SerialRegisters::Mmio32(pa) => Some(Uart::Ns16550 { pa, shift: 2, is_word: true, hertz: None }),
+            SerialRegisters::Mmio(pa) => Some(Uart::Ns16550 { pa, shift: 0, is_word: false, hertz }),
+            SerialRegisters::Mmio32(pa) => Some(Uart::Ns16550 { pa, shift: 2, is_word: true, hertz }),
             SerialRegisters::Pl011(pa) => Some(Uart::Pl011 { pa, hertz: None, is_fixed: false }),
         }
     }
@@ -113,7 +122,7 @@ impl Boot {
         let rsdp = config.acpi_rsdp.map(PhysAddr).or(self.params.acpi_rsdp);
         let acpi = acpi::read(&Physical, rsdp);
         Platform {
-            clock: Clock::calibrate(acpi.pm_timer),
+            clock: FeedingClock(Clock::calibrate(acpi.pm_timer)),
             soft_off: soft_off(&acpi),
             ecam: acpi.ecam,
             virtio_mmio: Vec::new(),

@@ -21,7 +21,7 @@ pub(crate) struct SoftOff {
 }
 
 /// Resets the machine: keyboard controller, then reset control register, then a triple fault.
-pub(crate) fn reboot() -> ! {
+pub(crate) fn reboot() {
     let mut keyboard: Port<u8> = Port::new(0x64);
     let mut reset_control: Port<u8> = Port::new(0xcf9);
     // SAFETY: the machine is given up; these ports reset it, or do nothing where they are not.

@@ -6,12 +6,17 @@ use core::ops::Range;
 use capture::config::{ElfCoreHdr, MmioRegion, Tty, TtyDriver};
 use memory::PhysAddr;
 
-use super::{Conduit, DeviceTree, MAX_KEPT, NamedUart};
+use super::{Conduit, DeviceTree, MAX_KEPT, NamedUart, Watchdog};
 use crate::boot::fdt::{Event, text};
 use crate::boot::{Ecam, Uart};
+use crate::devices::watchdog;
 
 /// Nodes in nodes that are looked at. Devices are three or four deep.
 const MAX_DEPTH: usize = 8;
+
+/// Clock controllers of the i.MX6 whose watchdogs run on the clock of the peripherals' bus (Linux,
+/// arch/arm/boot/dts/nxp/imx/imx6{qdl,sl,sx}.dtsi). Those of others, as of the UltraLite, have gates.
+const IPG_WATCHDOGS: [&[u8]; 3] = [b"fsl,imx6q-ccm", b"fsl,imx6sl-ccm", b"fsl,imx6sx-ccm"];
 
 /// Numbers of UARTs that Linux gives without an alias.
 const MAX_NUMBERS: u8 = 8;
@@ -69,6 +74,8 @@ struct Node<'a> {
     phandle: Option<u32>,
     reg_shift: u8,
     reg_io_width: u32,
+    reg_offset: u32,
+    resets_board: bool,
     bus_range: &'a [u8],
 }
 
@@ -90,6 +97,8 @@ impl<'a> Node<'a> {
             phandle: None,
             reg_shift: 0,
             reg_io_width: 1,
+            reg_offset: 0,
+            resets_board: false,
             bus_range: &[],
         }
     }
@@ -113,6 +122,8 @@ impl<'a> Node<'a> {
                 self.reg_shift = word(value).and_then(|shift| u8::try_from(shift).ok()).unwrap_or(0)
             }
             b"reg-io-width" => self.reg_io_width = word(value).unwrap_or(1),
+            b"reg-offset" => self.reg_offset = word(value).unwrap_or(0),
+            b"fsl,ext-reset-output" => self.resets_board = true,
             b"bus-range" => self.bus_range = value,
             _ => {}
         }
@@ -125,6 +136,45 @@ impl<'a> Node<'a> {
     /// 2.3.4; `reserved` is for firmware, which may well be what printed.
     fn is_disabled(&self) -> bool {
         !matches!(text(self.status), None | Some(b"okay" | b"ok" | b"reserved"))
+    }
+}
+
+/// A device that is used.
+#[derive(Clone, Copy)]
+enum Kind {
+    Pl011 { is_fixed: bool },
+    Ns16550,
+    ImxUart,
+    Imx6Clocks,
+    ImxWatchdog,
+    Watchdog(watchdog::Kind),
+    VirtioMmio,
+    Ecam,
+}
+
+impl Kind {
+    const ALL: [(&[u8], Self); 15] = [
+        (b"arm,pl011", Self::Pl011 { is_fixed: false }),
+        (b"arm,sbsa-uart", Self::Pl011 { is_fixed: true }),
+        (b"ns16550a", Self::Ns16550),
+        (b"ns16550", Self::Ns16550),
+        (b"snps,dw-apb-uart", Self::Ns16550),
+        (b"fsl,imx6q-uart", Self::ImxUart),
+        (b"fsl,imx21-uart", Self::ImxUart),
+        // With the same gates and UARTs' divisor on the Quad, Dual, DualLite and Solo.
+        (b"fsl,imx6q-ccm", Self::Imx6Clocks),
+        (b"fsl,imx6q-wdt", Self::ImxWatchdog),
+        (b"fsl,imx21-wdt", Self::ImxWatchdog),
+        (b"arm,sp805", Self::Watchdog(watchdog::Kind::Sp805)),
+        (b"arm,sp805-wdt", Self::Watchdog(watchdog::Kind::Sp805)),
+        (b"snps,dw-wdt", Self::Watchdog(watchdog::Kind::DesignWare)),
+        (b"virtio,mmio", Self::VirtioMmio),
+        (b"pci-host-ecam-generic", Self::Ecam),
+    ];
+
+    fn of(node: &Node<'_>) -> Option<Self> {
+        let mut kinds = Self::ALL.iter();
+        kinds.find(|(name, _)| node.is(name)).map(|(_, kind)| *kind)
     }
 }
 
@@ -147,8 +197,13 @@ pub(super) struct Walk<'a> {
     /// Of the innermost node, as in `/soc/serial@0`.
     path: Vec<u8>,
     uarts: Vec<Found>,
+    /// With their clocks.
+    watchdogs: Vec<(watchdog::Kind, u64, &'a [u8])>,
     /// Clocks of one rate: phandle and hertz.
     clocks: Vec<(u32, u32)>,
+    imx6_clocks_pa: Option<u64>,
+    /// phandle of an i.MX6's clock controller that never turns its watchdogs' clock, "ipg", off.
+    ipg: Option<u32>,
     aliases: Vec<(&'a [u8], &'a [u8])>,
     stdout: &'a [u8],
 }
@@ -234,6 +289,9 @@ impl<'a> Walk<'a> {
             if let (Some(phandle), Some(hertz)) = (node.phandle, node.clock_frequency) {
                 keep(&mut self.clocks, (phandle, hertz));
             }
+        } else if IPG_WATCHDOGS.iter().any(|name| node.is(name)) {
+            self.ipg = node.phandle;
+            self.device();
         } else if node.is(b"arm,psci") || node.is(b"arm,psci-0.2") || node.is(b"arm,psci-1.0") {
             self.tree.psci = match text(node.method) {
                 Some(b"hvc") => Some(Conduit::Hvc),
@@ -259,42 +317,44 @@ impl<'a> Walk<'a> {
 
     fn device(&mut self) {
         let Some(node) = self.nodes.last() else { return };
-        let kind = if node.is(b"arm,pl011") {
-            Some((TtyDriver::Ama, false))
-        } else if node.is(b"arm,sbsa-uart") {
-            Some((TtyDriver::Ama, true))
-        } else if [&b"ns16550a"[..], b"ns16550", b"snps,dw-apb-uart"].iter().any(|name| node.is(name)) {
-            Some((TtyDriver::S, false))
-        } else {
-            None
-        };
-        if kind.is_none() && !node.is(b"virtio,mmio") && !node.is(b"pci-host-ecam-generic") {
-            return;
-        }
+        let Some(kind) = Kind::of(node) else { return };
         // Registers are words.
         let Some(region) = self.region().filter(|region| region.start.is_multiple_of(4)) else { return };
         let (pa, bytes) = (region.start, region.end - region.start);
-        if let Some((driver, is_fixed)) = kind {
-            let hertz = node.clock_frequency;
-            let uart = match driver {
-                TtyDriver::Ama => Uart::Pl011 { pa, hertz, is_fixed },
-                TtyDriver::S => {
-                    Uart::Ns16550 { pa, shift: node.reg_shift.min(3), is_word: node.reg_io_width == 4, hertz }
-                }
-            };
-            let found = Found { path: self.path.clone(), driver, uart, clock: word(node.clocks) };
-            keep(&mut self.uarts, found);
-        } else if node.is(b"virtio,mmio") {
-            if let Some(region) = MmioRegion::new(pa, bytes) {
-                keep(&mut self.tree.virtio_mmio, region);
+        let hertz = node.clock_frequency;
+        match kind {
+            Kind::Pl011 { is_fixed } => self.uart(TtyDriver::Ama, Uart::Pl011 { pa, hertz, is_fixed }),
+            Kind::Ns16550 => {
+                let pa = pa.saturating_add(node.reg_offset.into());
+                let (shift, is_word) = (node.reg_shift.min(3), node.reg_io_width == 4);
+                self.uart(TtyDriver::S, Uart::Ns16550 { pa, shift, is_word, hertz });
             }
-        } else {
-            let first = word(node.bus_range).and_then(|bus| u8::try_from(bus).ok()).unwrap_or(0);
-            let last = node.bus_range.get(4..).and_then(word).and_then(|bus| u8::try_from(bus).ok());
-            if let Some(ecam) = Ecam::at(PhysAddr(pa), bytes, first..=last.unwrap_or(u8::MAX)) {
-                keep(&mut self.tree.ecam, ecam);
+            Kind::ImxUart => self.uart(TtyDriver::Mxc, Uart::Imx { pa, clocks_pa: None }),
+            Kind::Imx6Clocks => self.imx6_clocks_pa = Some(pa),
+            Kind::ImxWatchdog => {
+                let kind = watchdog::Kind::Imx { resets_board: node.resets_board };
+                keep(&mut self.watchdogs, (kind, pa, node.clocks));
+            }
+            Kind::Watchdog(kind) => keep(&mut self.watchdogs, (kind, pa, node.clocks)),
+            Kind::VirtioMmio => {
+                if let Some(region) = MmioRegion::new(pa, bytes) {
+                    keep(&mut self.tree.virtio_mmio, region);
+                }
+            }
+            Kind::Ecam => {
+                let first = word(node.bus_range).and_then(|bus| u8::try_from(bus).ok()).unwrap_or(0);
+                let last = node.bus_range.get(4..).and_then(word).and_then(|bus| u8::try_from(bus).ok());
+                if let Some(ecam) = Ecam::at(PhysAddr(pa), bytes, first..=last.unwrap_or(u8::MAX)) {
+                    keep(&mut self.tree.ecam, ecam);
+                }
             }
         }
+    }
+
+    /// The innermost node is a UART.
+    fn uart(&mut self, driver: TtyDriver, uart: Uart) {
+        let clock = self.nodes.last().and_then(|node| word(node.clocks));
+        keep(&mut self.uarts, Found { path: self.path.clone(), driver, uart, clock });
     }
 
     /// The first `reg` of the innermost node, as physical addresses; none if it is no memory.
@@ -309,9 +369,26 @@ impl<'a> Walk<'a> {
         (start < end).then_some(start..end)
     }
 
+    /// Whether none of these clocks can be turned off: they are crystals, or there are none.
+    fn runs(&self, clocks: &[u8]) -> bool {
+        let (words, rest) = clocks.as_chunks::<4>();
+        let is_fixed =
+            |word: &[u8; 4]| self.clocks.iter().any(|(phandle, _)| *phandle == u32::from_be_bytes(*word));
+        rest.is_empty() && words.iter().all(is_fixed)
+    }
+
+    fn is_ipg(&self, clocks: &[u8]) -> bool {
+        self.ipg.is_some() && word(clocks) == self.ipg
+    }
+
     pub(super) fn finish(mut self) -> DeviceTree {
         // What a cut tree had not ended.
         self.look();
+        for (kind, pa, clocks) in core::mem::take(&mut self.watchdogs) {
+            let has_clock =
+                self.runs(clocks) || matches!(kind, watchdog::Kind::Imx { .. }) && self.is_ipg(clocks);
+            keep(&mut self.tree.watchdogs, Watchdog { kind, pa, has_clock });
+        }
         let alias_of = |path: &[u8]| {
             let (name, _) = self.aliases.iter().find(|(_, of)| *of == path)?;
             core::str::from_utf8(name.strip_prefix(b"serial")?).ok()?.parse().ok()
@@ -335,8 +412,12 @@ impl<'a> Walk<'a> {
             let Some(number) = number.or_else(free) else { continue };
             given.push(tty(number));
             let of_clock = self.clocks.iter().find(|(phandle, _)| Some(*phandle) == clock);
-            if let Uart::Pl011 { hertz, .. } | Uart::Ns16550 { hertz, .. } = &mut uart {
-                *hertz = hertz.or(of_clock.map(|(_, hertz)| *hertz)).filter(|hertz| *hertz > 0);
+            match &mut uart {
+                Uart::Pl011 { hertz, .. } | Uart::Ns16550 { hertz, .. } => {
+                    *hertz = hertz.or(of_clock.map(|(_, hertz)| *hertz)).filter(|hertz| *hertz > 0);
+                }
+                Uart::Imx { clocks_pa, .. } => *clocks_pa = self.imx6_clocks_pa,
+                Uart::Ports(_) => {}
             }
             if path == stdout {
                 self.tree.stdout = Some((self.tree.uarts.len(), baud(options)));

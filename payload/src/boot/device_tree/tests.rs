@@ -1,6 +1,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use capture::config::{Config, Link};
 use proptest::prelude::*;
 
 use super::super::fake::Memory;
@@ -144,6 +145,106 @@ fn the_tree_that_qemu_makes_is_understood() {
     assert_eq!((tree.uarts.as_slice(), tree.stdout), (&[NamedUart { tty: AMA0, uart }][..], Some((0, None))));
     assert_eq!((tree.virtio_mmio.len(), tree.ecam.len(), tree.elfcorehdr), (32, 1, None));
     assert_eq!(tree.virtio_mmio.last().map(|region| region.start_pa), Some(0xa00_3e00));
+}
+
+#[test]
+fn its_32_bit_machine_is_understood_too() {
+    let tree = read(include_bytes!("../../../tests/device_trees/qemu-7.2-virt-armv7.dtb"));
+    assert_eq!(tree.fault, None);
+    assert_eq!(tree.memory, vec![0x4000_0000..0x6000_0000]);
+    let uart = Uart::Pl011 { pa: 0x900_0000, hertz: Some(24_000_000), is_fixed: false };
+    assert_eq!((tree.uarts.as_slice(), tree.stdout), (&[NamedUart { tty: AMA0, uart }][..], Some((0, None))));
+    assert_eq!((tree.psci, tree.virtio_mmio.len(), tree.ecam.len()), (Some(Conduit::Hvc), 32, 1));
+}
+
+#[test]
+fn a_board_with_an_imx6_is_understood() {
+    let tree = read(include_bytes!("../../../tests/device_trees/imx6.dtb"));
+    assert_eq!((tree.fault, tree.psci), (None, None));
+    assert_eq!(tree.memory, vec![0x1000_0000..0x5000_0000]);
+    let mxc = |number| Tty { driver: TtyDriver::Mxc, number };
+    let uart = |pa| Uart::Imx { pa, clocks_pa: Some(0x20c_4000) };
+    assert_eq!(
+        tree.uarts,
+        [
+            NamedUart { tty: mxc(0), uart: uart(0x202_0000) },
+            NamedUart { tty: mxc(1), uart: uart(0x21e_8000) }
+        ],
+        "a disabled one is none"
+    );
+    let kind = watchdog::Kind::Imx { resets_board: false };
+    assert_eq!(tree.watchdogs, [Watchdog { kind, pa: 0x20b_c000, has_clock: true }], "the other is disabled");
+    let registers = |link: &Config| match link.links[0] {
+        Link::Serial(serial) => tree.uart(serial.registers),
+        Link::Tcp(_) => None,
+    };
+    let config = Config::parse_on(&tree.cmdline, tree.console());
+    assert_eq!(registers(&config), Some(uart(0x202_0000)));
+    assert_eq!(registers(&Config::parse_on(b"", tree.console())), Some(uart(0x21e_8000)), "stdout-path");
+}
+
+#[test]
+fn a_watchdog_is_fed_without_being_asked_only_if_its_clock_runs() {
+    let watchdogs = |compatible: &str, clocks: &[u32]| {
+        let tree = Builder::default()
+            .begin("")
+            .begin("crystal")
+            .text("compatible", "fixed-clock")
+            .cells("clock-frequency", &[24_000_000])
+            .cells("phandle", &[7])
+            .end()
+            .begin("clock-controller")
+            .text("compatible", "fsl,imx6sl-ccm")
+            .cells("reg", &[0, 0x20c_4000, 0x4000])
+            .cells("phandle", &[8])
+            .end()
+            .begin("watchdog")
+            .text("compatible", compatible)
+            .cells("reg", &[0, 0x1000, 0x1000])
+            .property("fsl,ext-reset-output", &[]);
+        let tree = if clocks.is_empty() { tree } else { tree.cells("clocks", clocks) };
+        tree.end().end().read().watchdogs.iter().map(|watchdog| watchdog.has_clock).collect::<Vec<_>>()
+    };
+    for (compatible, clocks, has_clock) in [
+        ("fsl,imx6q-wdt\0fsl,imx21-wdt", &[8, 62][..], true),
+        ("fsl,imx6q-wdt\0fsl,imx21-wdt", &[9, 62], false),
+        ("snps,dw-wdt", &[8, 62], false),
+        ("snps,dw-wdt", &[7], true),
+        ("snps,dw-wdt", &[9, 7], false),
+        ("arm,sp805\0arm,primecell", &[7, 7], true),
+        ("arm,sp805\0arm,primecell", &[], true),
+    ] {
+        assert_eq!(watchdogs(compatible, clocks), [has_clock], "{compatible} {clocks:?}");
+    }
+    assert_eq!(watchdogs("qcom,kpss-wdt", &[]), []);
+}
+
+#[test]
+fn a_16550_in_memory_is_as_its_node_says() {
+    let uart = |properties: &[(&str, u32)]| {
+        let mut tree = Builder::default()
+            .begin("")
+            .begin("clock")
+            .text("compatible", "fixed-clock")
+            .cells("clock-frequency", &[24_000_000])
+            .cells("phandle", &[7])
+            .end()
+            .begin("serial")
+            .text("compatible", "rockchip,rk3288-uart\0snps,dw-apb-uart")
+            .cells("reg", &[0, 0xff69_0000, 0x100]);
+        for (name, value) in properties {
+            tree = tree.cells(name, &[*value]);
+        }
+        let tree = tree.end().end().read();
+        tree.uart(SerialRegisters::Tty(Tty { driver: TtyDriver::S, number: 0 })).unwrap()
+    };
+    let is = |pa, shift, is_word, hertz| Uart::Ns16550 { pa, shift, is_word, hertz };
+    assert_eq!(uart(&[]), is(0xff69_0000, 0, false, None));
+    assert_eq!(uart(&[("reg-shift", 2), ("reg-io-width", 4)]), is(0xff69_0000, 2, true, None));
+    assert_eq!(uart(&[("clocks", 7), ("reg-offset", 0x40)]), is(0xff69_0040, 0, false, Some(24_000_000)));
+    assert_eq!(uart(&[("clocks", 7), ("clock-frequency", 1)]), is(0xff69_0000, 0, false, Some(1)));
+    let nonsense = [("reg-shift", u32::MAX), ("reg-io-width", 3), ("reg-offset", 1), ("clocks", 8)];
+    assert_eq!(uart(&nonsense), is(0xff69_0001, 0, false, None));
 }
 
 #[test]
