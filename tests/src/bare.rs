@@ -1,5 +1,5 @@
 //! A board of which the test makes everything that the capture kernel is handed: device tree and elfcorehdr. No kernel has
-//! crashed on it.
+//! crashed on it. It is QEMU's `virt`, whose two architectures differ in little.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rcapture_qemu::Arch;
 use tempfile::TempDir;
+use vmcore::headers::{Class, CoreHeader, Machine, ProgramHeader, ehdr_bytes, push_program_header};
 
 use crate::spec::image;
 
@@ -19,14 +20,32 @@ pub const RAM_BYTES: u64 = 64 << 20;
 pub const ELFCOREHDR_PA: u64 = 0x4100_0000;
 /// Where the device tree is.
 const TREE_PA: u32 = 0x4180_0000;
-/// Where the image is.
+/// Where the image is, or the reservation that it is in.
 const IMAGE_PA: u32 = 0x4020_0000;
+/// Where in it a zImage is (Linux, Documentation/arch/arm/booting.rst, 5).
+const ZIMAGE_PA: u32 = IMAGE_PA + 0x8000;
 /// Where the board begins, behind QEMU's own device tree.
 const LOADER_PA: u32 = 0x4018_0000;
 
 /// `movz x0, #(TREE_PA >> 16), lsl #16; movz x1, #(IMAGE_PA >> 16), lsl #16; br x1`.
-const LOADER: [u32; 3] =
+const AARCH64_LOADER: [u32; 3] =
     [0xd2a0_0000 | (TREE_PA >> 16) << 5, 0xd2a0_0001 | (IMAGE_PA >> 16) << 5, 0xd61f_0020];
+
+/// `mov r0, #0; mvn r1, #0`, r2 and r3 by `movw` and `movt`, `bx r3`.
+const ARM_LOADER: [u32; 7] = [
+    0xe3a0_0000,
+    0xe3e0_1000,
+    arm_mov16(0xe300_2000, TREE_PA & 0xffff),
+    arm_mov16(0xe340_2000, TREE_PA >> 16),
+    arm_mov16(0xe300_3000, ZIMAGE_PA & 0xffff),
+    arm_mov16(0xe340_3000, ZIMAGE_PA >> 16),
+    0xe12f_ff13,
+];
+
+/// `movw` or `movt` with 16 bits (Arm Architecture Reference Manual, ARMv7-A, A8.8.102 and A8.8.106).
+const fn arm_mov16(instruction: u32, value: u32) -> u32 {
+    instruction | (value >> 12) << 16 | (value & 0xfff)
+}
 
 /// What came of it.
 pub struct Ended {
@@ -42,8 +61,8 @@ pub struct Ended {
 /// # Panics
 /// If it does not end within `deadline`.
 #[must_use]
-pub fn run(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> Ended {
-    let (ended, status) = start(tree, elfcorehdr, deadline);
+pub fn run(arch: Arch, tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> Ended {
+    let (ended, status) = start(arch, tree, elfcorehdr, deadline);
     assert!(status.is_some_and(|status| status.success()), "{status:?} within {deadline:?}: {}", ended.said);
     ended
 }
@@ -53,19 +72,24 @@ pub fn run(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> Ended {
 /// # Panics
 /// If it has ended by itself.
 #[must_use]
-pub fn run_for(tree: &[u8], elfcorehdr: &[u8], time: Duration) -> Ended {
-    let (ended, status) = start(tree, elfcorehdr, time);
+pub fn run_for(arch: Arch, tree: &[u8], elfcorehdr: &[u8], time: Duration) -> Ended {
+    let (ended, status) = start(arch, tree, elfcorehdr, time);
     assert!(status.is_none(), "{status:?} within {time:?}: {}", ended.said);
     ended
 }
 
 /// What came of it within `deadline`, and how it ended if it did.
-fn start(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> (Ended, Option<ExitStatus>) {
+fn start(arch: Arch, tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> (Ended, Option<ExitStatus>) {
     let directory = tempfile::Builder::new().prefix("rcapture-bare-").tempdir().unwrap();
     let line = directory.path().join("line");
-    let loader: Vec<u8> = LOADER.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let mut command = Command::new(Arch::Aarch64.qemu());
-    command.args(["-M", "virt", "-cpu", "cortex-a57", "-m", "64M", "-accel", "tcg", "-display", "none"]);
+    let (cpu, loader, image_pa) = match arch {
+        Arch::Aarch64 => ("cortex-a57", &AARCH64_LOADER[..], IMAGE_PA),
+        Arch::Arm => ("cortex-a15", &ARM_LOADER[..], ZIMAGE_PA),
+        Arch::X86_64 => panic!("a PC has no device tree"),
+    };
+    let loader: Vec<u8> = loader.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut command = Command::new(arch.qemu());
+    command.args(["-M", "virt", "-cpu", cpu, "-m", "64M", "-accel", "tcg", "-display", "none"]);
     command
         .args(["-nodefaults", "-no-reboot", "-nic", "none", "-serial"])
         .arg(format!("file:{}", line.display()));
@@ -75,7 +99,7 @@ fn start(tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> (Ended, Option<E
         let device = format!("loader,file={},addr={pa:#x},force-raw=on", path.display());
         command.args(["-device", &device]);
     };
-    load("image", &fs::read(image(Arch::Aarch64)).unwrap(), IMAGE_PA);
+    load("image", &fs::read(image(arch)).unwrap(), image_pa);
     load("tree", tree, TREE_PA);
     load("elfcorehdr", elfcorehdr, u32::try_from(ELFCOREHDR_PA).unwrap());
     load("loader", &loader, LOADER_PA);
@@ -222,22 +246,30 @@ fn cells(numbers: &[u64]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|cell| u32::from_be_bytes(*cell)).collect()
 }
 
-/// An elfcorehdr with these ranges of memory (ELF gABI; EM_AARCH64).
+/// An elfcorehdr with these ranges of memory.
 #[must_use]
-pub fn elfcorehdr(loads: &[(u64, u64)]) -> Vec<u8> {
-    const EHDR_BYTES: u16 = 64;
-    const PHDR_BYTES: u16 = 56;
-    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
-    header.resize(16, 0);
-    header.extend([4_u16, 183].map(u16::to_le_bytes).as_flattened()); // ET_CORE, EM_AARCH64
-    header.extend(1_u32.to_le_bytes());
-    header.extend([0, u64::from(EHDR_BYTES), 0].map(u64::to_le_bytes).as_flattened());
-    header.extend(0_u32.to_le_bytes());
-    let count = u16::try_from(loads.len()).unwrap();
-    header.extend([EHDR_BYTES, PHDR_BYTES, count, 0, 0, 0].map(u16::to_le_bytes).as_flattened());
-    for (start, bytes) in loads {
-        header.extend([1_u32, 7].map(u32::to_le_bytes).as_flattened()); // PT_LOAD
-        header.extend([*start, 0, *start, *bytes, *bytes, 0].map(u64::to_le_bytes).as_flattened());
+pub fn elfcorehdr(arch: Arch, loads: &[(u64, u64)]) -> Vec<u8> {
+    let (class, machine) = match arch {
+        Arch::Arm => (Class::ELF32, Machine::Arm),
+        _ => (Class::ELF64, Machine::Aarch64),
+    };
+    let e_phoff = ehdr_bytes(class) as u64;
+    let e_phnum = u16::try_from(loads.len()).unwrap();
+    let header = CoreHeader { class, machine, e_flags: 0, e_phoff, e_shoff: 0, e_phnum };
+    let mut bytes = Vec::new();
+    header.encode(&mut bytes).unwrap();
+    for &(start, length) in loads {
+        let load = ProgramHeader {
+            p_type: 1,
+            p_flags: 7,
+            p_offset: start,
+            p_vaddr: 0,
+            p_paddr: start,
+            p_filesz: length,
+            p_memsz: length,
+            p_align: 0,
+        };
+        push_program_header(class, &load, &mut bytes).unwrap();
     }
-    header
+    bytes
 }

@@ -19,11 +19,13 @@ pub mod drgn;
 mod full;
 mod kept;
 pub mod network;
+pub mod nonsense;
 mod page_use;
 pub mod replay;
 mod same;
 mod snapshot;
 mod spec;
+mod whole;
 
 pub use compare::{Comparison, compare};
 pub use full::write_full;
@@ -32,6 +34,7 @@ pub use page_use::{Disagreements, PageUse};
 pub use same::SameVmcore;
 pub use snapshot::Snapshot;
 pub use spec::{Crashed, Received, Receiver, Spec, free_port, rcapture};
+pub use whole::Whole;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcapture_qemu::{
-    Arch, Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth,
+    Arch, Flavour, Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth,
 };
 use tempfile::TempDir;
 
@@ -32,14 +32,20 @@ pub struct Spec {
     pub board: Option<&'static str>,
     /// Whose kernel.
     pub suite: Suite,
+    /// Which of its kernels.
+    pub flavour: Flavour,
     /// `kexec -p` or `kexec -s -p`.
     pub loader: Loader,
-    /// Of a PC: `max` has 5-level paging, `qemu64` has not.
+    /// Of a PC: `max` has 5-level paging, `qemu64` has not. A board with an i.MX6 has its own.
     pub cpu: &'static str,
     /// MiB of RAM.
     pub memory_mib: u32,
     /// Processors.
     pub smp: u32,
+    /// The reservation.
+    pub crashkernel: &'static str,
+    /// Whether the kernel's console is on another port than the line.
+    pub is_console_apart: bool,
     /// What the capture kernel leaves out: nothing, unless it is said.
     pub dump_level: u8,
     /// How it compresses. A serial port of QEMU carries 30 times what its speed says: with the codec for that speed, LZMA, the
@@ -59,10 +65,13 @@ impl Default for Spec {
             arch: Arch::X86_64,
             board: None,
             suite: Suite::Bookworm,
+            flavour: Flavour::Usual,
             loader: Loader::KexecLoad,
             cpu: "max",
             memory_mib: 512,
             smp: 2,
+            crashkernel: "4M",
+            is_console_apart: false,
             dump_level: 0,
             compress: "deflate",
             cmdline: "",
@@ -79,8 +88,27 @@ impl Spec {
         Self { arch: Arch::Aarch64, cpu: "cortex-a57", ..Self::default() }
     }
 
-    fn lab(&self) -> Lab {
-        Lab::open().unwrap().for_arch(self.arch)
+    /// A board with a processor of 32-bit Arm, version 7. It has 1 MiB of device tree, which the loader puts into the reservation.
+    #[must_use]
+    pub fn arm() -> Self {
+        Self { arch: Arch::Arm, cpu: "cortex-a15", crashkernel: "5M", ..Self::default() }
+    }
+
+    /// [`arm`](Self::arm), with a kernel that reaches beyond 4 GiB.
+    #[must_use]
+    pub fn arm_lpae() -> Self {
+        Self { flavour: Flavour::Lpae, ..Self::arm() }
+    }
+
+    /// A board with an i.MX6. Its console is its second UART, and so is the line, unless that is apart.
+    #[must_use]
+    pub fn sabrelite() -> Self {
+        Self { board: Some("sabrelite"), cpu: "cortex-a9", crashkernel: "4M", ..Self::arm() }
+    }
+
+    /// Where its kernel and tools are.
+    pub(crate) fn lab(&self) -> Lab {
+        Lab::open().unwrap().for_arch(self.arch).with_flavour(self.flavour)
     }
 
     /// The kernel that crashes.
@@ -101,11 +129,14 @@ impl Spec {
                 "rcapture.dump_level={} rcapture.compress={} {}",
                 self.dump_level, self.compress, self.cmdline
             ))
-            .crashkernel("4M")
+            .crashkernel(self.crashkernel)
             .populate(self.has_every_class)
             .line(line);
         if let Some(board) = self.board {
             machine = machine.board(board);
+        }
+        if self.is_console_apart {
+            machine = machine.console_apart();
         }
         if self.has_every_class {
             // Struct pages of a huge page share a frame (Linux 5.14).

@@ -1,85 +1,37 @@
-//! The capture kernel on a board that hands it nonsense. No kernel runs there before.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
+//! The capture kernel of 64-bit Arm on a board that hands it nonsense. No kernel runs there before.
+#![allow(missing_docs, reason = "tests")]
 
-use std::time::Duration;
+use end_to_end::nonsense::Victim;
+use rcapture_qemu::Arch;
 
-use end_to_end::bare::{self, ELFCOREHDR_PA, Ended, RAM_BYTES, RAM_PA, Tree, elfcorehdr};
-use rcapture::dump::{self, PageState};
-
-const SOON: Duration = Duration::from_secs(60);
-
-/// One MiB that holds nothing of ours.
-const SOME_RAM: (u64, u64) = (0x4300_0000, 1 << 20);
-
-fn run(tree: &[u8], loads: &[(u64, u64)]) -> Ended {
-    bare::run(tree, &elfcorehdr(loads), SOON)
-}
-
-fn assert_said(ended: &Ended, texts: &[&str]) {
-    for text in texts {
-        assert!(ended.said.contains(text), "{text:?} was not said: {}", ended.said);
-    }
-}
+const VICTIM: Victim = Victim(Arch::Aarch64);
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn without_chosen_properties_it_says_so_and_resets() {
-    let ended = run(&Tree::virt().memory(RAM_PA, RAM_BYTES).blob(), &[SOME_RAM]);
-    assert_said(
-        &ended,
-        &["link serial:ttyAMA0", "no elfcorehdr in the device tree's chosen node", "rebooting"],
-    );
+    VICTIM.without_chosen_properties_it_says_so_and_resets();
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn of_a_cut_tree_what_is_there_is_used() {
-    let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(ELFCOREHDR_PA, "rcapture.final=poweroff");
-    let ended = run(&tree.cut(), &[SOME_RAM]);
-    assert_said(&ended, &["device tree: it is damaged", "rcapture: done in", "turning the machine off"]);
+    VICTIM.of_a_cut_tree_what_is_there_is_used();
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn an_elfcorehdr_outside_ram_is_named() {
-    // A device, which is not to be read.
-    let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(0x900_0000, "");
-    assert_said(&run(&tree.blob(), &[SOME_RAM]), &["rcapture: elfcorehdr: ", "0x9000000", "rebooting"]);
+    VICTIM.an_elfcorehdr_outside_ram_is_named();
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn an_unknown_uart_is_named_on_the_one_there_is() {
-    let bootargs = "rcapture.link=serial:ttyAMA3,115200n8 rcapture.link=serial:ttyS0";
-    let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(ELFCOREHDR_PA, bootargs);
-    // Nobody is asked to wait for a link to come up.
-    let tree = tree.blob();
-    let ended = bare::run_for(&tree, &elfcorehdr(&[SOME_RAM]), Duration::from_secs(3));
-    assert_said(
-        &ended,
-        &["serial:ttyAMA3,115200n8: no such UART", "serial:ttyS0: no such UART", "no link works"],
-    );
+    VICTIM.an_unknown_uart_is_named_on_the_one_there_is();
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
 fn memory_that_is_not_there_is_a_hole_and_memory_told_twice_is_read_once() {
-    const PAGE: u64 = 4096;
-    let behind = RAM_PA + RAM_BYTES;
-    let tree = Tree::virt().memory(RAM_PA, 2 * RAM_BYTES).memory(RAM_PA + PAGE, RAM_BYTES);
-    let tree = tree.chosen(ELFCOREHDR_PA, "rcapture.final=poweroff rcapture.dump_level=0");
-    // The last 16 pages of RAM, 8 pages of nothing; then what not even the tree calls memory.
-    let loads = [SOME_RAM, SOME_RAM, (behind - 16 * PAGE, 24 * PAGE), (0x1_0000_0000, 1 << 30)];
-    let ended = run(&tree.blob(), &loads);
-    assert_said(
-        &ended,
-        &["where the firmware knows of no RAM", "rcapture: done in", "turning the machine off"],
-    );
-    let dump = dump::open(&ended.line).unwrap();
-    let pages = |is: fn(&PageState) -> bool| -> u64 {
-        let runs = dump::runs(&*dump).unwrap();
-        runs.iter().filter(|run| is(&run.state)).map(|run| run.pages).sum()
-    };
-    assert_eq!(pages(|state| matches!(state, PageState::Hole(_))), 8);
-    assert_eq!(pages(|state| matches!(state, PageState::Data | PageState::Filled(_))), 256 + 16);
+    VICTIM.memory_that_is_not_there_is_a_hole_and_memory_told_twice_is_read_once();
 }

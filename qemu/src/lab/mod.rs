@@ -339,11 +339,14 @@ const fn userland_asset(arch: Arch) -> &'static str {
     }
 }
 
-/// The packages that hold the image and modules: from Linux 7 on they are packages of their own, and
+/// The packages that hold the image, modules and device trees: from Linux 7 on they are packages of their own, and
 /// linux-image is a shell.
 fn kernel_packages(apt: &Apt, release: &str, image: Package) -> Result<Vec<Package>> {
     match apt.find(&format!("linux-binary-{release}"))? {
-        Some(binary) => Ok(vec![binary, apt.package(&format!("linux-modules-{release}"))?]),
+        Some(binary) => {
+            let package = |kind| apt.package(&format!("linux-{kind}-{release}"));
+            Ok(vec![binary, package("modules")?, package("base")?])
+        }
         None => Ok(vec![image]),
     }
 }

@@ -1,0 +1,124 @@
+//! A machine that crashes, all of whose memory arrives over its serial line, and another reader's view of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcapture_qemu::Truth;
+use rcapture_qemu::crash::normalised_log;
+use tempfile::TempDir;
+
+use crate::{BOOT, CRASH, Crashed, DUMP, Received, Spec, compare, drgn};
+
+/// Tasks of a kernel that has just booted, at the least.
+const MANY_TASKS: usize = 30;
+
+/// A dump with all of a machine's memory.
+pub struct Whole {
+    /// What the receiver made.
+    pub received: Received,
+    /// The machine's memory.
+    pub truth: Arc<Truth>,
+    _directory: TempDir,
+}
+
+impl Whole {
+    /// Crashes a machine, and compares every page of every range of RAM with what QEMU saw at the banner. In the end the machine
+    /// is off, or reset, which ends QEMU too.
+    ///
+    /// # Panics
+    /// If a page differs.
+    #[must_use]
+    pub fn of(spec: &Spec) -> Self {
+        Self::received_from(spec, spec.crash())
+    }
+
+    /// [`of`](Self::of) a machine that has crashed already.
+    ///
+    /// # Panics
+    /// If a page differs.
+    #[must_use]
+    pub fn received_from(spec: &Spec, mut crashed: Crashed) -> Self {
+        let received = crashed.receive(&[], DUMP);
+        assert!(received.status.success(), "{}: {}", received.status, received.stderr);
+        let comparison = compare(&received.directory.join("vmcore"), &crashed.truth, &[]);
+        println!("{comparison}");
+        // The reservation is not RAM to the dump; hardly more than that is missing.
+        assert!(comparison.equal > u64::from(spec.memory_mib) * 256 * 97 / 100, "{comparison}");
+        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+        let status = crashed.machine.wait_for_end(BOOT).unwrap();
+        assert!(status.success(), "the machine ended as rcapture.final says");
+        Self { received, truth: crashed.truth, _directory: crashed.directory }
+    }
+
+    /// The receiver's vmcore.
+    #[must_use]
+    pub fn vmcore(&self) -> PathBuf {
+        self.received.directory.join("vmcore")
+    }
+
+    /// A text that the receiver made: `console.log`, `vmcore-dmesg.txt`.
+    ///
+    /// # Panics
+    /// If it is not there, or lacks one of `texts`.
+    pub fn has_said(&self, file: &str, texts: &[&str]) {
+        let said = fs::read(self.received.directory.join(file)).unwrap();
+        let said = String::from_utf8_lossy(&said);
+        for text in texts {
+            assert!(said.contains(text), "{text:?} is not in {file}:\n{said}");
+        }
+    }
+
+    /// crash(8) finds the function that crashed on the stack, the tasks, and the log that the receiver wrote.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn crash_reads_it(&self, spec: &Spec) {
+        let lab = spec.lab();
+        let vmlinux = lab.vmlinux(&spec.kernel()).unwrap();
+        let crash = lab.crash().unwrap();
+        let said = crash.run(&vmlinux, &self.vmcore(), &["bt", "ps", "log"], CRASH).unwrap();
+        let [stack, tasks, log] = said.as_slice() else { panic!("three answers: {said:?}") };
+        assert!(stack.contains("sysrq_handle_crash"), "{stack}");
+        let states = ["  RU  ", "  IN  ", "  UN  ", "  ID  "];
+        let tasks = tasks.lines().filter(|line| states.iter().any(|state| line.contains(state)));
+        assert!(tasks.count() > MANY_TASKS, "{said:?}");
+        let ours = fs::read(self.received.directory.join("vmcore-dmesg.txt")).unwrap();
+        let (ours, theirs) = (normalised_log(&ours), normalised_log(log.as_bytes()));
+        let last = |log: &[String]| log.last().cloned();
+        assert!(ours.len() > 100 && last(&ours) == last(&theirs), "{:?}, {:?}", last(&ours), last(&theirs));
+        assert_eq!(ours.len(), theirs.len(), "one log is longer");
+    }
+
+    /// drgn, another reader of vmcores, walks page tables, and the stack of the task that crashed.
+    ///
+    /// # Panics
+    /// If one of `functions` is not on it.
+    pub fn drgn_finds_on_the_stack(&self, vmlinux: &Path, functions: &[&str]) {
+        match drgn::crashed_stack(&self.vmcore(), vmlinux) {
+            Ok(stack) => {
+                for function in functions {
+                    assert!(stack.iter().any(|name| name == function), "{function}: {stack:?}");
+                }
+            }
+            Err(reason) => println!("left out: drgn: {reason}"),
+        }
+    }
+
+    /// drgn reads the same bytes at `addresses` as QEMU.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn drgn_reads_what_was_there(&self, addresses: &[u64]) {
+        let bytes_at = |pa: &u64| {
+            let mut bytes = [0; 16];
+            self.truth.read(*pa, &mut bytes).unwrap();
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let expected: Vec<String> = addresses.iter().map(bytes_at).collect();
+        match drgn::read_16_bytes(&[&self.vmcore()], addresses) {
+            Ok(read) => assert_eq!(read, [expected], "at {addresses:x?}"),
+            Err(reason) => println!("left out: drgn: {reason}"),
+        }
+    }
+}
