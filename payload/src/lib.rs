@@ -9,3 +9,4 @@ extern crate alloc;
 pub mod boot;
 pub mod devices;
 pub mod net;
+pub mod page_tables;

@@ -32,17 +32,21 @@ pub(crate) enum Target {
     /// 64-bit Arm: an Image.
     #[value(name = "aarch64")]
     Aarch64,
+    /// 32-bit Arm, from ARMv7-A on: a zImage.
+    #[value(name = "arm")]
+    Arm,
 }
 
 impl Target {
     /// Every machine.
-    pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+    pub(crate) const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Arm];
 
     /// The name in `dist/` and `linker/`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
+            Self::Arm => "arm",
         }
     }
 
@@ -52,6 +56,7 @@ impl Target {
             Self::X86_64 => "x86_64-unknown-none",
             // Without floating point there is no need to ask whether the crashed kernel had turned it off.
             Self::Aarch64 => "aarch64-unknown-none-softfloat",
+            Self::Arm => "armv7a-none-eabi",
         }
     }
 
@@ -60,7 +65,7 @@ impl Target {
         match self {
             // It is position independent as it is.
             Self::X86_64 => &[],
-            Self::Aarch64 => &["-Crelocation-model=pie", "-Clink-arg=-pie"],
+            Self::Aarch64 | Self::Arm => &["-Crelocation-model=pie", "-Clink-arg=-pie"],
         }
     }
 
@@ -74,6 +79,10 @@ impl Target {
             Self::Aarch64 => {
                 let flat = ::image::flatten(elf, ::image::Machine::Aarch64, MAX_MEMORY_BYTES)?;
                 Ok(::image::arm64::build(&flat)?)
+            }
+            Self::Arm => {
+                let flat = ::image::flatten(elf, ::image::Machine::Arm, MAX_MEMORY_BYTES)?;
+                Ok(::image::zimage::build(&flat)?)
             }
         }
     }

@@ -1,13 +1,11 @@
 //! aarch64: from the entry of an Image to a machine of its own.
 
-pub(crate) mod boot;
-pub(crate) mod clock;
+pub(crate) mod counter;
 pub(crate) mod exceptions;
+pub(crate) mod firmware;
 pub(crate) mod mmu;
-pub(crate) mod pci;
-pub(crate) mod ports;
-pub(crate) mod power;
 
+pub(crate) use super::arm_common::{boot, clock, pci, ports, power};
 use crate::memory::paging;
 
 /// As the banner says it.

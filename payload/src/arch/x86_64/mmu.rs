@@ -1,19 +1,16 @@
 //! Entries of the page tables, of 4 or 5 levels as the loader left the processor, and the registers behind them.
 
+use rcapture_payload::page_tables::{self, Use};
 use x86_64::PhysAddr;
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
 use x86_64::structures::paging::PhysFrame;
 
-use crate::memory::paging::Use;
-
-/// Where RAM appears.
-pub(crate) const RAM_WINDOW: usize = 0xffff_ffff_8000_0000;
-/// Where device registers appear.
-pub(crate) const MMIO_WINDOW: usize = 0xffff_ffff_8020_0000;
+/// Where the windows may be.
+pub(crate) const WINDOWS: [usize; 1] = [0xffff_ffff_8000_0000];
 /// The address in an entry.
-pub(crate) const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -29,51 +26,61 @@ pub(crate) struct Format {
     no_execute: u64,
 }
 
-impl Format {
-    /// Before [`prepare`](Self::prepare).
-    pub(crate) const UNKNOWN: Self = Self { levels: 0, no_execute: 0 };
-
-    /// Finds out, and turns on what the entries use.
-    pub(crate) fn prepare() -> Self {
-        let levels = if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 };
-        if !has_no_execute() {
-            return Self { levels, no_execute: 0 };
-        }
-        // SAFETY: the bit is implemented; the loader's tables, if they use it, mean the same by it.
-        unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
-        Self { levels, no_execute: NO_EXECUTE }
+impl page_tables::Format for Format {
+    fn entry_bytes(&self) -> usize {
+        8
     }
 
-    /// Levels of tables.
-    pub(crate) const fn levels(self) -> u32 {
+    fn levels(&self) -> u32 {
         self.levels
     }
 
-    /// The entry of the page at `pa`.
-    pub(crate) const fn page(self, pa: u64, purpose: Use) -> u64 {
+    fn index_bits(&self, _level: u32) -> u32 {
+        9
+    }
+
+    fn page(&self, pa: u64, purpose: Use) -> Option<u64> {
         let flags = match purpose {
             Use::Text => 0,
             Use::Constants | Use::Ram => self.no_execute,
             Use::Data => WRITABLE | self.no_execute,
             Use::Device => WRITABLE | UNCACHED | self.no_execute,
         };
-        pa | PRESENT | flags
+        (pa & !ADDRESS_MASK == 0).then_some(pa | PRESENT | flags)
     }
 
-    /// Leaves the tables in use for those with this root.
-    ///
-    /// # Safety
-    /// They must map everything in use where it is.
-    pub(crate) unsafe fn activate(self, root_pa: u64) {
-        let root = PhysFrame::containing_address(PhysAddr::new_truncate(root_pa));
-        // SAFETY: the caller's.
-        unsafe { Cr3::write(root, Cr3Flags::empty()) };
+    fn page_at(&self, entry: u64) -> u64 {
+        entry & ADDRESS_MASK
+    }
+
+    fn table(&self, pa: u64) -> u64 {
+        pa | PRESENT | WRITABLE
+    }
+
+    fn table_at(&self, entry: u64) -> u64 {
+        entry & ADDRESS_MASK
     }
 }
 
-/// The entry that leads to the table at `pa`.
-pub(crate) const fn table(pa: u64) -> u64 {
-    pa | PRESENT | WRITABLE
+/// Finds out, and turns on what the entries use.
+pub(crate) fn prepare() -> Format {
+    let levels = if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 };
+    if !has_no_execute() {
+        return Format { levels, no_execute: 0 };
+    }
+    // SAFETY: the bit is implemented; the loader's tables, if they use it, mean the same by it.
+    unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
+    Format { levels, no_execute: NO_EXECUTE }
+}
+
+/// Leaves the tables in use for those with this root.
+///
+/// # Safety
+/// They must map everything in use where it is.
+pub(crate) unsafe fn activate(_format: Format, root_pa: u64) {
+    let root = PhysFrame::containing_address(PhysAddr::new_truncate(root_pa));
+    // SAFETY: the caller's.
+    unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }
 
 /// Lets the processor forget the page at `va`.

@@ -8,8 +8,8 @@ use capture::config::{Config, ElfCoreHdr, SerialLink, SerialRegisters};
 use memory::PhysAddr;
 use rcapture_payload::boot::{DeviceTree, Uart, Watchdog};
 
-use super::clock::Clock;
-use super::power::{self, SoftOff};
+use crate::arch::clock::{self, Clock};
+use crate::arch::power::{self, SoftOff};
 use crate::drivers::watchdog::FeedingClock;
 use crate::memory::window::Physical;
 use crate::platform::Platform;
@@ -29,6 +29,7 @@ impl Boot {
         if let Some(conduit) = tree.psci {
             power::set_conduit(conduit);
         }
+        clock::find(&tree);
         Self { tree }
     }
 

@@ -5,6 +5,8 @@ use core::arch::asm;
 use rcapture_payload::boot::Conduit;
 use spin::Once;
 
+use crate::arch::firmware::call;
+
 /// SYSTEM_OFF and SYSTEM_RESET (5.1), of 32-bit calls.
 const SYSTEM_OFF: u32 = 0x8400_0008;
 const SYSTEM_RESET: u32 = 0x8400_0009;
@@ -17,7 +19,7 @@ static CONDUIT: Once<Conduit> = Once::new();
 pub(crate) struct SoftOff(pub(crate) Conduit);
 
 /// Says how the firmware is called.
-pub(super) fn set_conduit(conduit: Conduit) {
+pub(crate) fn set_conduit(conduit: Conduit) {
     CONDUIT.call_once(|| conduit);
 }
 
@@ -36,21 +38,7 @@ pub(crate) fn power_off(SoftOff(conduit): SoftOff) {
 /// Stops here for good; only a reset helps.
 pub(crate) fn halt() -> ! {
     loop {
-        aarch64_cpu::asm::wfi();
-    }
-}
-
-/// Calls the firmware (SMC calling convention, Arm DEN 0028: x0 to x17 are its own).
-fn call(conduit: Conduit, function: u32) {
-    // SAFETY: the machine is given up; the firmware takes it from here, or answers that it does not.
-    unsafe {
-        match conduit {
-            Conduit::Hvc => {
-                asm!("hvc #0", inout("x0") u64::from(function) => _, clobber_abi("C"), options(nostack))
-            }
-            Conduit::Smc => {
-                asm!("smc #0", inout("x0") u64::from(function) => _, clobber_abi("C"), options(nostack))
-            }
-        }
+        // SAFETY: it waits; what wakes it up sends it back.
+        unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
     }
 }
