@@ -101,7 +101,7 @@ impl Method {
 
     /// An encoder with all its memory; if there is not so much, of the next method that there is enough for: what takes
     /// less, down to nothing.
-    // Encoders are made on the stack, up to 80 KiB of it: not on the caller's, who keeps it until he returns.
+    // Encoders are made on the stack, up to 80 KiB of it (145 on 32-bit Arm): not on the caller's, who keeps it until he returns.
     #[inline(never)]
     #[must_use]
     pub fn encoder(self) -> Box<dyn Encoder> {
