@@ -92,7 +92,7 @@ fn encode(encoder: &mut dyn Encoder, raw: &[u8]) -> Vec<u8> {
 fn filters(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("filter");
     group.throughput(Throughput::Bytes(BLOCK_BYTES as u64));
-    for filter in [Filter::X86, Filter::Delta(64)] {
+    for filter in [Filter::X86, Filter::Arm64, Filter::Arm, Filter::Delta(64)] {
         group.bench_function(format!("{filter:?}"), |bencher| {
             let mut raw = objects();
             bencher.iter(|| {

@@ -8,6 +8,10 @@ pub enum Filter {
     None,
     /// Targets of x86 calls and jumps became absolute: calls of one function are then the same bytes wherever they are.
     X86,
+    /// So did those of arm64, and the pages whose addresses are computed.
+    Arm64,
+    /// So did those of arm.
+    Arm,
     /// Each byte became its difference to the one so many bytes before it: for arrays of structures of that size.
     Delta(u8),
 }
@@ -22,6 +26,8 @@ impl Filter {
         match number {
             0 => Some(Self::None),
             1 => Some(Self::X86),
+            2 => Some(Self::Arm64),
+            3 => Some(Self::Arm),
             MIN_DELTA.. => Some(Self::Delta(number)),
             _ => None,
         }
@@ -33,6 +39,8 @@ impl Filter {
         match self.usable() {
             Self::None => 0,
             Self::X86 => 1,
+            Self::Arm64 => 2,
+            Self::Arm => 3,
             Self::Delta(distance) => distance,
         }
     }
@@ -50,8 +58,8 @@ impl Filter {
     pub fn undo(self, block: &mut [u8]) {
         match self.usable() {
             Self::None => {}
-            Self::X86 => {
-                filter_x86(block, 0, Targets::Relative);
+            Self::X86 | Self::Arm64 | Self::Arm => {
+                self.change_targets(block, 0, Targets::Relative);
             }
             Self::Delta(distance) => {
                 let mut history = History::default();
@@ -61,6 +69,19 @@ impl Filter {
                     history.push(*byte);
                 }
             }
+        }
+    }
+}
+
+impl Filter {
+    /// Changes the targets in a block's bytes from `offset` on. Says how many bytes are done with: an instruction may begin
+    /// in those behind them.
+    fn change_targets(self, bytes: &mut [u8], offset: usize, targets: Targets) -> usize {
+        match self {
+            Self::X86 => filter_x86(bytes, offset, targets),
+            Self::Arm64 => filter_words(bytes, offset, |word, place| arm64(word, place, targets)),
+            Self::Arm => filter_words(bytes, offset, |word, place| arm(word, place, targets)),
+            Self::None | Self::Delta(_) => bytes.len(),
         }
     }
 }
@@ -131,7 +152,7 @@ impl Filtering {
                 }
                 piece
             }
-            Filter::X86 => {
+            code => {
                 self.buffer.copy_within(self.done..self.filled, 0);
                 self.offset += self.done;
                 self.filled -= self.done;
@@ -140,7 +161,7 @@ impl Filtering {
                 }
                 self.filled = (self.filled + piece.len()).min(self.buffer.len());
                 let bytes = self.buffer.get_mut(..self.filled).unwrap_or_default();
-                self.done = filter_x86(bytes, self.offset, Targets::Absolute);
+                self.done = code.change_targets(bytes, self.offset, Targets::Absolute);
                 self.buffer.get(..self.done).unwrap_or_default()
             }
         }
@@ -161,6 +182,16 @@ enum Targets {
     Relative,
 }
 
+impl Targets {
+    /// An operand of an instruction at `place`, both in the instruction's own unit. Its upper bits may be others'.
+    const fn change(self, operand: u32, place: u32) -> u32 {
+        match self {
+            Self::Absolute => operand.wrapping_add(place),
+            Self::Relative => operand.wrapping_sub(place),
+        }
+    }
+}
+
 /// Changes the operands of calls and jumps in a block's bytes from `offset` on. Says how many bytes are done with: a call
 /// may begin in those behind them.
 fn filter_x86(bytes: &mut [u8], offset: usize, targets: Targets) -> usize {
@@ -173,20 +204,57 @@ fn filter_x86(bytes: &mut [u8], offset: usize, targets: Targets) -> usize {
         };
         // One that goes further than 16 MiB is rather data: a kernel's text is not larger.
         if let 0 | 0xff = *high {
-            let operand = i32::from_le_bytes([*a, *b, *c, *high]);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "inside a block")]
-            let place = (offset + at) as i32;
-            let changed = match targets {
-                Targets::Absolute => operand.wrapping_add(place),
-                Targets::Relative => operand.wrapping_sub(place),
-            };
+            let operand = u32::from_le_bytes([*a, *b, *c, *high]);
+            #[expect(clippy::cast_possible_truncation, reason = "inside a block")]
+            let place = (offset + at) as u32;
             // 25 bits with their sign: what was 0 or ff at the top is so again.
-            [*a, *b, *c, *high] = (changed << 7 >> 7).to_le_bytes();
+            let changed = targets.change(operand, place).cast_signed() << 7 >> 7;
+            [*a, *b, *c, *high] = changed.to_le_bytes();
         }
         // Changed or not: nothing may change a byte that was looked at here, or this could not be undone.
         at += CALL_BYTES;
     }
     at
+}
+
+/// Changes each instruction of 32 bits, by itself and its place in the block. Pages lie there at multiples of 8 bytes.
+fn filter_words(bytes: &mut [u8], offset: usize, change: impl Fn(u32, u32) -> u32) -> usize {
+    let (words, _) = bytes.as_chunks_mut();
+    let whole = size_of_val(words);
+    for (place, word) in (offset..).step_by(size_of::<u32>()).zip(words) {
+        #[expect(clippy::cast_possible_truncation, reason = "inside a block")]
+        let changed = change(u32::from_le_bytes(*word), place as u32);
+        *word = changed.to_le_bytes();
+    }
+    whole
+}
+
+/// bl, and adrp (Arm ARM for A-profile, C6.2). What they are told by stays as it is.
+fn arm64(word: u32, place: u32, targets: Targets) -> u32 {
+    /// Of bl, in words.
+    const OFFSET: u32 = 0x03ff_ffff;
+    /// Of adrp, in pages of 4 KiB: immhi without its place, and immlo, which are the two lowest bits.
+    const IMMHI: u32 = 0x001f_fffc;
+    const IMMLO: u32 = 3;
+    if word & !OFFSET == 0x9400_0000 {
+        word & !OFFSET | targets.change(word, place / 4) & OFFSET
+    } else if word & 0x9f00_0000 == 0x9000_0000 {
+        let pages = targets.change(word >> 3 & IMMHI | word >> 29 & IMMLO, place >> 12);
+        word & !(IMMHI << 3 | IMMLO << 29) | (pages & IMMHI) << 3 | (pages & IMMLO) << 29
+    } else {
+        word
+    }
+}
+
+/// bl that is always taken (Arm ARM for A-profile, F5.1).
+fn arm(word: u32, place: u32, targets: Targets) -> u32 {
+    /// In words.
+    const OFFSET: u32 = 0x00ff_ffff;
+    if word & !OFFSET == 0xeb00_0000 {
+        word & !OFFSET | targets.change(word, place / 4) & OFFSET
+    } else {
+        word
+    }
 }
 
 /// The last 256 bytes; zeros before the first.
@@ -257,6 +325,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn calls_of_one_function_become_the_same_words() {
+        for (filter, opcode, bits) in [(Filter::Arm64, 0x9400_0000, 26), (Filter::Arm, 0xeb00_0000, 24)] {
+            // Of what lies 0x40 bytes from the block's begin, from before it and from behind.
+            let places = [0_i32, 0x60, 0x2000];
+            let bl = |words: i32| (opcode | words.cast_unsigned() & ((1 << bits) - 1)).to_le_bytes();
+            let mut code = [0_u8; 0x2004];
+            for place in places {
+                code[place as usize..][..4].copy_from_slice(&bl((0x40 - place) / 4));
+            }
+            let block = filtered(filter, &code, PIECE_BYTES);
+            for place in places {
+                assert_eq!(block[place as usize..][..4], bl(0x40 / 4), "{filter:?} {place:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn pages_whose_address_is_computed_become_the_same_words() {
+        // adrp x3, of the page 5 pages behind the block's first: from pages 0, 3 and 6.
+        let adrp = |pages: i32| {
+            0x9000_0003 | (pages.cast_unsigned() & 3) << 29 | (pages.cast_unsigned() >> 2 & 0x7_ffff) << 5
+        };
+        let mut code = [0_u8; 0x6010];
+        for (place, pages) in [(0x4, 5), (0x3ffc, 2), (0x600c, -1)] {
+            code[place..place + 4].copy_from_slice(&adrp(pages).to_le_bytes());
+        }
+        let block = filtered(Filter::Arm64, &code, PIECE_BYTES);
+        for place in [0x4, 0x3ffc, 0x600c] {
+            assert_eq!(block[place..place + 4], adrp(5).to_le_bytes(), "{place:#x}");
+        }
+    }
+
     /// The worked examples of docs/wire-format.md.
     #[test]
     fn filtered_blocks_have_these_bytes() {
@@ -265,6 +366,16 @@ mod tests {
             filtered(Filter::X86, &code, 7),
             [0x90, 0x90, 0xe8, 0, 0, 0, 0, 0xe9, 0, 0, 0, 1],
             "-2 from offset 2; and an operand too large to be one"
+        );
+        assert_eq!(
+            filtered(Filter::Arm64, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0x97, 1, 0, 0, 0x14, 0x94], 5),
+            [0, 0, 0, 0, 0, 0, 0, 0x94, 1, 0, 0, 0x14, 0x94],
+            "bl to the word before, b to the next, and a part of a word"
+        );
+        assert_eq!(
+            filtered(Filter::Arm, &[0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xeb, 0xfe, 0xff, 0xff, 0xea], 5),
+            [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xeb, 0xfe, 0xff, 0xff, 0xea],
+            "bl, and b"
         );
         assert_eq!(
             filtered(Filter::Delta(8), &[1, 2, 3, 4, 5, 6, 7, 8, 2, 1], 3),
@@ -277,14 +388,20 @@ mod tests {
         for number in 0..=u8::MAX {
             assert!(Filter::from_wire(number).is_none_or(|filter| filter.to_wire() == number), "{number}");
         }
-        assert_eq!(Filter::from_wire(2), None);
+        assert_eq!(Filter::from_wire(4), None);
         assert_eq!(Filtering::new(Filter::Delta(3)).filter(), Filter::None);
     }
 
     proptest! {
         #[test]
         fn what_was_filtered_is_undone(
-            raw in prop::collection::vec(prop_oneof![Just(0xe8u8), Just(0), Just(0xff), any::<u8>()], 0..2000),
+            raw in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(&[0xe8, 0, 0xff, 0x94, 0x97, 0x90, 0xeb]),
+                    any::<u8>(),
+                ],
+                0..2000,
+            ),
             piece in 1usize..=PIECE_BYTES,
             number: u8,
         ) {

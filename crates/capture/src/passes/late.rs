@@ -97,6 +97,8 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         match (region, self.struct_page_bytes, self.crash.core.machine) {
             (Region::MemMap, Some(bytes), _) => Filter::Delta(bytes),
             (Region::Text, _, Machine::X86_64) => Filter::X86,
+            (Region::Text, _, Machine::Aarch64) => Filter::Arm64,
+            (Region::Text, _, Machine::Arm) => Filter::Arm,
             _ => Filter::None,
         }
     }
