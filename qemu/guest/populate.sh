@@ -55,8 +55,9 @@ page_cache() {
 # Pages that must not be read: given to the host, and poisoned.
 untouchable() {
     poisoned=0
-    for address in 0x8000000 0xa000000 0xc000000 0xe000000; do
-        echo $address 2>/dev/null >/sys/devices/system/memory/soft_offline_page && poisoned=$((poisoned + 1))
+    ram=0x$(awk -F - '/System RAM/ { print $1; exit }' /proc/iomem)
+    for mib in 128 160 192 224; do
+        echo $((ram + mib * 1048576)) 2>/dev/null >/sys/devices/system/memory/soft_offline_page && poisoned=$((poisoned + 1))
     done
     [ $poisoned != 0 ] || without "poisoned pages"
     [ "$LAB_BALLOON_KIB" != 0 ] || return

@@ -46,6 +46,24 @@ impl Arch {
         }
     }
 
+    /// What runs its programs on a PC; none if that does.
+    pub(crate) const fn emulator(self) -> Option<&'static str> {
+        match self {
+            Self::X86_64 => None,
+            Self::Aarch64 => Some("qemu-aarch64-static"),
+            Self::Arm => Some("qemu-arm-static"),
+        }
+    }
+
+    /// What the names of the programs begin with that compile for it on a PC.
+    pub(crate) const fn compiler_prefix(self) -> &'static str {
+        match self {
+            Self::X86_64 => "",
+            Self::Aarch64 => "aarch64-linux-gnu-",
+            Self::Arm => "arm-linux-gnueabihf-",
+        }
+    }
+
     /// QEMU's machine, unless another one is named.
     pub(crate) const fn board(self) -> &'static str {
         match self {

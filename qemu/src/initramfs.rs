@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::archive::{Archive, file_names};
-use crate::lab::Userland;
+use crate::lab::{CrashKind, Userland};
 use crate::outcome::Result;
 
 const INIT: &str = include_str!("../guest/init.sh");
@@ -28,6 +28,8 @@ pub enum Trigger {
     SysRq,
     /// Nothing in the guest: it sleeps until [`Machine::inject_nmi`](crate::Machine::inject_nmi).
     Nmi,
+    /// The lab's module ([`Lab::crash_module`](crate::Lab::crash_module)).
+    Module(PathBuf, CrashKind),
     /// A shell command in the guest, such as `insmod /modules/null.ko`.
     Command(String),
 }
@@ -64,6 +66,9 @@ pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Re
     if let Some(initrd) = &contents.capture_initrd {
         archive.file_of("capture.initrd", initrd)?;
     }
+    if let Trigger::Module(file, _) = &contents.trigger {
+        archive.file_of("crash.ko", file)?;
+    }
     archive.modules(&contents.modules)?;
     archive.finish()
 }
@@ -80,9 +85,12 @@ impl Contents {
             load += " --initrd=/capture.initrd";
         }
         let crash = match &self.trigger {
-            Trigger::SysRq => "echo c > /proc/sysrq-trigger",
-            Trigger::Nmi => ":",
-            Trigger::Command(command) => command,
+            Trigger::SysRq => "echo c > /proc/sysrq-trigger".to_owned(),
+            Trigger::Nmi => ":".to_owned(),
+            Trigger::Module(_, kind) => {
+                format!("echo 1 > /proc/sys/kernel/panic_on_oops; insmod /crash.ko kind={}", kind.name())
+            }
+            Trigger::Command(command) => command.clone(),
         };
         let delay = self.delay_seconds.to_string();
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
@@ -91,7 +99,7 @@ impl Contents {
         let variables: [(&str, &str); 9] = [
             ("LAB_LOAD", &load),
             ("LAB_CMDLINE", &self.capture_cmdline),
-            ("LAB_CRASH", crash),
+            ("LAB_CRASH", &crash),
             ("LAB_DELAY", &delay),
             ("LAB_POPULATE", flag(self.populate)),
             ("LAB_BALLOON_KIB", &balloon_kib),

@@ -65,7 +65,7 @@ pub use crash::Crash;
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
 pub use kdump::Kdump;
-pub use lab::{Flavour, Kernel, Lab, Mirror, Suite, Userland};
+pub use lab::{CrashKind, Flavour, Kernel, Lab, Mirror, Suite, Userland};
 pub use line::{Line, LineOptions};
 pub use machine::{Machine, MachineBuilder, Serial};
 pub use makedumpfile::Makedumpfile;

@@ -101,6 +101,8 @@ pub(crate) fn end(child: &mut Child) {
 fn install_hint(program: &Path) -> String {
     let package = match program.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
         "qemu-system-x86_64" => "qemu-system-x86",
+        "qemu-system-aarch64" => "qemu-system-arm",
+        "qemu-aarch64-static" | "qemu-arm-static" => "qemu-user-static",
         "apt-get" | "apt-cache" => return "the lab fetches Debian packages and needs apt".into(),
         "dpkg-deb" => "dpkg",
         other => other,

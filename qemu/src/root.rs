@@ -50,11 +50,19 @@ impl Root {
         self.first([self.directory.join(loader)].into_iter().chain(places), name)
     }
 
-    /// `name`, started through the root's own loader with the root's own libraries.
+    /// `name`, started through the root's own loader with the root's own libraries, and by an emulator where it is for
+    /// another architecture.
     pub(crate) fn command(&self, name: &str) -> Result<Command> {
         let libraries: Vec<String> =
             self.libraries().iter().map(|place| place.to_string_lossy().into_owned()).collect();
-        let mut command = Command::new(self.loader()?);
+        let mut command = match self.arch.emulator() {
+            None => Command::new(self.loader()?),
+            Some(emulator) => {
+                let mut command = Command::new(emulator);
+                command.arg(self.loader()?);
+                command
+            }
+        };
         command.arg("--library-path").arg(libraries.join(":")).arg(self.program(name)?);
         Ok(command)
     }

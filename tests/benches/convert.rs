@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use end_to_end::{KeptPages, rcapture};
-use rcapture_qemu::{Lab, Makedumpfile, Suite};
+use end_to_end::{KeptPages, Spec, rcapture};
+use rcapture_qemu::{Lab, Makedumpfile};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use support::FullDump;
 
@@ -33,7 +33,7 @@ fn main() {
     }
     match support::given_dumps().first() {
         Some(dump) => compare(dump),
-        None => compare(&FullDump::of(Suite::Bookworm).path()),
+        None => compare(&FullDump::of(Spec::default()).path()),
     }
 }
 

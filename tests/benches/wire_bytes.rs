@@ -13,15 +13,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use capture::Budget;
 use codec::Method;
 use end_to_end::replay::{Replay, Replayed};
-use end_to_end::{DUMP, SLOW_LINE};
+use end_to_end::{DUMP, SLOW_LINE, Spec};
 use memory::DumpLevel;
-use rcapture_qemu::{Lab, Makedumpfile, Suite};
+use rcapture_qemu::{Arch, Lab, Suite};
 use rustix::time::{ClockId, clock_gettime};
 use support::FullDump;
+use vmcore::headers::Machine;
 use wire::{Block, Event, Pass, Receiver, Record, Records};
 
 const BAUD: u64 = 115_200;
@@ -30,18 +31,18 @@ fn main() -> Result<()> {
     if !support::is_chosen("wire_bytes") {
         return Ok(());
     }
-    let mut costs = Costs::new(Lab::open()?.makedumpfile()?);
+    let mut costs = Costs::default();
     let dumps = support::given_dumps();
     for dump in &dumps {
         costs.measure(dump)?;
     }
     if dumps.is_empty() {
-        for suite in Suite::ALL {
-            costs.measure(&FullDump::of(suite).path())?;
+        let specs = Suite::ALL.map(|suite| Spec { suite, ..Spec::default() });
+        for spec in specs.into_iter().chain([Spec::aarch64()]) {
+            costs.measure(&FullDump::of(spec).path())?;
         }
     }
-    costs.publish();
-    Ok(())
+    costs.publish()
 }
 
 /// The value of the option `--NAME=VALUE`.
@@ -52,23 +53,20 @@ fn option(name: &str) -> Option<String> {
 }
 
 /// The table.
+#[derive(Default)]
 struct Costs {
-    makedumpfile: Makedumpfile,
     rows: String,
     /// Bytes on a slow line, as a share of makedumpfile's, by kernel.
     shares: Vec<f64>,
 }
 
 impl Costs {
-    fn new(makedumpfile: Makedumpfile) -> Self {
-        Self { makedumpfile, rows: String::new(), shares: Vec::new() }
-    }
-
     fn measure(&mut self, path: &Path) -> Result<()> {
-        let filtered = tempfile::NamedTempFile::new()?;
-        self.makedumpfile.filter(path, filtered.path(), DumpLevel::SMALLEST.number(), &["-c"], DUMP)?;
-        let theirs = fs::metadata(filtered.path())?.len();
         let dump = rcapture::dump::open(path)?;
+        let filtered = tempfile::NamedTempFile::new()?;
+        let makedumpfile = Lab::open()?.for_arch(arch_of(dump.facts().machine)?).makedumpfile()?;
+        makedumpfile.filter(path, filtered.path(), DumpLevel::SMALLEST.number(), &["-c"], DUMP)?;
+        let theirs = fs::metadata(filtered.path())?.len();
         let kernel = dump.facts().uts(2);
         writeln!(self.rows, "| {kernel} | `makedumpfile -c` | {theirs} | 1.00 | | |")?;
         let replay = Replay::of(&*dump)?;
@@ -93,7 +91,7 @@ impl Costs {
         Ok(())
     }
 
-    fn publish(&self) {
+    fn publish(&self) -> Result<()> {
         let logarithms: f64 = self.shares.iter().map(|share| share.ln()).sum();
         let mean = (logarithms / self.shares.len() as f64).exp();
         let table = format!(
@@ -101,10 +99,20 @@ impl Costs {
             | --- | --- | ---: | ---: | ---: | ---: |\n{}\n\
             {SLOW_LINE}, geometric mean over the kernels: **{mean:.3}** of makedumpfile's. makedumpfile {}.\n",
             self.rows,
-            self.makedumpfile.version()
+            Lab::open()?.makedumpfile()?.version()
         );
         support::publish("wire_bytes", &table);
+        Ok(())
     }
+}
+
+/// The lab's machines of this kind.
+fn arch_of(machine: Machine) -> Result<Arch> {
+    let name = machine.name();
+    Arch::ALL
+        .into_iter()
+        .find(|arch| name.starts_with(arch.name()))
+        .with_context(|| format!("no lab for {name}"))
 }
 
 /// Processor time of this program so far.

@@ -33,6 +33,8 @@ pub(crate) enum Need {
     ImageCompiler,
     /// A machine to crash.
     Qemu,
+    /// What runs crash(8) and makedumpfile(8) of other architectures, and compiles a module for their kernels.
+    ForeignTools,
     /// An environment for drgn, another judge of a vmcore. Optional: tests do without.
     PythonVenv,
 }
@@ -46,12 +48,17 @@ impl Need {
                 let missing = Target::ALL.map(|target| toolchain::missing_packages(&shell, target.triple()));
                 Ok(missing.into_iter().max_by_key(Vec::len).unwrap_or_default())
             }
-            Self::Qemu => {
-                let packages =
-                    [("qemu-system-x86_64", "qemu-system-x86"), ("qemu-system-aarch64", "qemu-system-arm")];
-                let missing = packages.into_iter().filter(|(program, _)| !in_path(program));
-                Ok(missing.map(|(_, package)| package).collect())
-            }
+            Self::Qemu => Ok(missing_for(&[
+                ("qemu-system-x86_64", "qemu-system-x86"),
+                ("qemu-system-aarch64", "qemu-system-arm"),
+            ])),
+            Self::ForeignTools => Ok(missing_for(&[
+                ("qemu-aarch64-static", "qemu-user-static"),
+                ("make", "make"),
+                ("gcc", "gcc"),
+                ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+                ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+            ])),
             Self::PythonVenv if has_venv() => Ok(Vec::new()),
             Self::PythonVenv => Ok(vec!["python3-venv"]),
         }
@@ -136,6 +143,11 @@ fn apt_get(arguments: &[&str], interrupt: &Interrupt) -> Result<()> {
         eprintln!("  apt-get: {line}");
     }
     bail!(Missing(format!("`apt-get {}` {end}", arguments.join(" "))))
+}
+
+/// The packages of those programs that are not there.
+fn missing_for(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, _)| !in_path(program)).map(|&(_, package)| package).collect()
 }
 
 /// Whether apt's lists know a version of `package` that could be installed.

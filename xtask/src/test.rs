@@ -205,9 +205,9 @@ fn fetch(is_full: bool) -> Result<()> {
             }
         }
         lab.userland()?;
+        lab.crash()?;
+        lab.makedumpfile()?;
     }
-    lab.crash()?;
-    lab.makedumpfile()?;
     Ok(())
 }
 

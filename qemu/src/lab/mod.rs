@@ -7,6 +7,7 @@ mod apt;
 mod cache;
 mod flavour;
 mod mirror;
+mod module;
 mod suite;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use flavour::Flavour;
 pub use mirror::Mirror;
+pub use module::CrashKind;
 pub use suite::Suite;
 
 use crate::arch::Arch;
@@ -24,7 +26,7 @@ use crate::makedumpfile::Makedumpfile;
 use crate::outcome::{Error, IoContext, Result};
 use crate::root::Root;
 use apt::{Apt, Package, unpack};
-use cache::{Asset, Cache, Manifest};
+use cache::{Cache, Manifest};
 
 /// The suite the guest's kexec-tools and busybox come from: kexec-tools 2.0.25.
 const USERLAND_SUITE: Suite = Suite::Bookworm;
@@ -33,9 +35,9 @@ const CRASH_SUITE: Suite = Suite::Sid;
 /// makedumpfile knows the kernels of its day: before 1.7.8 not how Linux 6.12 marks its pages.
 const MAKEDUMPFILE_SUITE: Suite = Suite::Sid;
 
-/// What all suites' machines share, beside a userland for each architecture.
-const SHARED: [&str; 2] = ["crash", "makedumpfile"];
-/// What runs here, not in a guest.
+/// What all suites' machines of an architecture share.
+const SHARED: [&str; 3] = ["userland", "crash", "makedumpfile"];
+/// What needs no emulator here.
 const HOST: Arch = Arch::X86_64;
 
 /// The lab's store of kernels and tools.
@@ -189,30 +191,26 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if they are not in the cache and cannot be fetched.
     pub fn userland(&self) -> Result<Userland> {
-        let packages = ["busybox-static", "kexec-tools"];
-        let asset = self.root_asset(userland_asset(self.arch), self.arch, USERLAND_SUITE, &packages)?;
-        let root = Root::at(asset.directory, self.arch);
+        let (root, _) = self.root("userland", USERLAND_SUITE, &["busybox-static", "kexec-tools"])?;
         Ok(Userland { busybox: root.program("busybox")?, kexec: root.program("kexec")?, root })
     }
 
-    /// crash(8), with its own libraries.
+    /// crash(8) for dumps of the lab's machines, with its own libraries.
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn crash(&self) -> Result<Crash> {
-        let asset = self.root_asset("crash", HOST, CRASH_SUITE, &["crash"])?;
-        let version = asset.manifest.packages.get("crash").cloned().unwrap_or_default();
-        Crash::in_root(Root::at(asset.directory, HOST), version)
+        let (root, version) = self.root("crash", CRASH_SUITE, &["crash"])?;
+        Crash::in_root(root, version)
     }
 
-    /// makedumpfile(8), with its own libraries.
+    /// makedumpfile(8) for dumps of the lab's machines, with its own libraries.
     ///
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be fetched.
     pub fn makedumpfile(&self) -> Result<Makedumpfile> {
-        let asset = self.root_asset("makedumpfile", HOST, MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
-        let version = asset.manifest.packages.get("makedumpfile").cloned().unwrap_or_default();
-        Makedumpfile::in_root(Root::at(asset.directory, HOST), version)
+        let (root, version) = self.root("makedumpfile", MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
+        Makedumpfile::in_root(root, version)
     }
 
     /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
@@ -221,8 +219,12 @@ impl Lab {
     /// If a file cannot be removed.
     pub fn forget(&self, suite: Suite) -> Result<()> {
         let (arch, flavour) = (self.arch, self.flavour);
-        let of_suite = [kernel_asset(arch, suite, flavour), vmlinux_asset(arch, suite, flavour)];
-        let shared = [userland_asset(arch)].into_iter().chain(SHARED).map(str::to_owned);
+        let of_suite = [
+            kernel_asset(arch, suite, flavour),
+            vmlinux_asset(arch, suite, flavour),
+            module::asset(arch, suite, flavour),
+        ];
+        let shared = SHARED.map(|name| root_asset(name, arch));
         for name in of_suite.into_iter().chain(shared) {
             self.cache.forget(&name)?;
         }
@@ -239,14 +241,17 @@ impl Lab {
             let suites = Suite::ALL.into_iter();
             let kernels = suites.flat_map(|suite| Flavour::ALL.map(|flavour| (suite, flavour)));
             let kernels = kernels.flat_map(move |(suite, flavour)| {
-                [kernel_asset(arch, suite, flavour), vmlinux_asset(arch, suite, flavour)]
+                [
+                    kernel_asset(arch, suite, flavour),
+                    vmlinux_asset(arch, suite, flavour),
+                    module::asset(arch, suite, flavour),
+                ]
             });
-            kernels.chain([userland_asset(arch).to_owned()])
+            kernels.chain(SHARED.map(|name| root_asset(name, arch)))
         };
         Arch::ALL
             .into_iter()
             .flat_map(of)
-            .chain(SHARED.map(str::to_owned))
             .filter_map(|name| self.cache.find(&name).map(|asset| asset.verify().map(|()| name)))
             .collect()
     }
@@ -310,16 +315,20 @@ impl Lab {
         Ok(manifest(&packages, [("version", kernel.version.clone())]))
     }
 
-    fn root_asset(&self, name: &str, arch: Arch, suite: Suite, packages: &[&str]) -> Result<Asset> {
-        self.cache.get(name, |directory| {
-            let apt = self.apt(suite, arch)?;
+    /// `packages` and what they depend on, unpacked, and the version of the last one.
+    fn root(&self, name: &str, suite: Suite, packages: &[&str]) -> Result<(Root, String)> {
+        let asset = self.cache.get(&root_asset(name, self.arch), |directory| {
+            let apt = self.apt(suite, self.arch)?;
             for file in apt.download_with_dependencies(packages)? {
                 unpack(&file, directory, None)?;
                 fs::remove_file(&file).on("remove", &file)?;
             }
             let found: Result<Vec<Package>> = packages.iter().map(|name| apt.package(name)).collect();
             Ok(manifest(&found?, []))
-        })
+        })?;
+        let version = packages.last().and_then(|&name| asset.manifest.packages.get(name));
+        let version = version.cloned().unwrap_or_default();
+        Ok((Root::at(asset.directory, self.arch), version))
     }
 }
 
@@ -331,11 +340,10 @@ fn vmlinux_asset(arch: Arch, suite: Suite, flavour: Flavour) -> String {
     format!("vmlinux/{suite}-{}{}", arch.debian(), flavour.suffix())
 }
 
-const fn userland_asset(arch: Arch) -> &'static str {
+fn root_asset(name: &str, arch: Arch) -> String {
     match arch {
-        Arch::X86_64 => "userland",
-        Arch::Aarch64 => "userland-arm64",
-        Arch::Arm => "userland-armhf",
+        HOST => name.to_owned(),
+        _ => format!("{name}-{}", arch.debian()),
     }
 }
 

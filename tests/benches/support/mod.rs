@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use end_to_end::{BOOT, DUMP, Spec, write_full};
-use rcapture_qemu::{Line, Suite};
+use rcapture_qemu::Line;
 use tempfile::TempDir;
 
 /// Whether a program was asked for by a part of its name, which is criterion's way to choose, or everything was.
@@ -55,11 +55,9 @@ pub fn seconds(mut times: Vec<Duration>) -> (Duration, String) {
 pub struct FullDump(TempDir);
 
 impl FullDump {
-    /// Crashes a machine that has pages of every class.
-    pub fn of(suite: Suite) -> Self {
-        // LZMA takes minutes on an emulated processor.
-        let spec =
-            Spec { suite, compress: "deflate", dump_level: 31, has_every_class: true, ..Spec::default() };
+    /// Crashes the machine that `spec` says, with pages of every class.
+    pub fn of(spec: Spec) -> Self {
+        let spec = Spec { dump_level: 31, has_every_class: true, ..spec };
         let mut crashed = spec.crash();
         let received = crashed.receive(&[], DUMP);
         assert!(received.status.success(), "{}: {}", received.status, received.stderr);

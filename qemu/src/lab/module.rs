@@ -1,0 +1,132 @@
+//! The lab's own kernel module, which crashes the kernel it is inserted into.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::apt::{Package, unpack};
+use super::cache::Manifest;
+use super::{Flavour, HOST, Kernel, Lab, Suite, manifest};
+use crate::arch::Arch;
+use crate::outcome::{Error, IoContext, Result};
+use crate::process;
+
+const SOURCE: &str = include_str!("../../modules/crash.c");
+const BUILD_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// How the lab's module crashes a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashKind {
+    /// A write by a null pointer.
+    NullDereference,
+    /// `BUG()`.
+    Bug,
+    /// `panic()` while the processor takes no interrupts.
+    PanicWithInterruptsOff,
+    /// A write by a null pointer while an interrupt is handled.
+    NullDereferenceInInterrupt,
+}
+
+impl CrashKind {
+    /// Every one.
+    pub const ALL: [Self; 4] =
+        [Self::NullDereference, Self::Bug, Self::PanicWithInterruptsOff, Self::NullDereferenceInInterrupt];
+
+    /// What the module's parameter `kind` is for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NullDereference => "null_dereference",
+            Self::Bug => "bug",
+            Self::PanicWithInterruptsOff => "panic_with_interrupts_off",
+            Self::NullDereferenceInInterrupt => "null_dereference_in_interrupt",
+        }
+    }
+
+    /// The module's function that crashes.
+    pub fn function(self) -> String {
+        format!("crash_{}", self.name())
+    }
+}
+
+impl Lab {
+    /// The module that crashes `kernel`, built against its headers, with debug information.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache, and headers or compiler cannot be had.
+    pub fn crash_module(&self, kernel: &Kernel) -> Result<PathBuf> {
+        let name = asset(kernel.arch, kernel.suite, kernel.flavour);
+        let source: String = Sha256::digest(SOURCE).iter().map(|byte| format!("{byte:02x}")).collect();
+        let facts = [("version", kernel.version.clone()), ("source", source)];
+        if self.cache.find(&name).is_some_and(|asset| {
+            facts.iter().any(|(fact, value)| asset.fact(fact).ok() != Some(value.as_str()))
+        }) {
+            self.cache.forget(&name)?;
+        }
+        let asset = self.cache.get(&name, |directory| {
+            let packages = self.build_crash_module(kernel, directory)?;
+            Ok(manifest(&packages, facts))
+        })?;
+        Ok(asset.directory.join("crash.ko"))
+    }
+
+    /// Makes `crash.ko` in `directory`. Returns the packages it took.
+    fn build_crash_module(&self, kernel: &Kernel, directory: &Path) -> Result<Vec<Package>> {
+        let apt = self.apt(kernel.suite, kernel.arch)?;
+        let pinned = |package: Package| Package { version: kernel.version.clone(), ..package };
+        let headers = apt.package(&format!("linux-headers-{}", kernel.release))?;
+        let dependency = |is_it: fn(&str) -> bool| {
+            headers.depends.iter().find(|name| is_it(name)).ok_or_else(|| {
+                Error::missing(&headers.name, "it does not depend on what it did", "report it")
+            })
+        };
+        let common = apt.package(dependency(|name| name.ends_with("-common"))?)?;
+        // The programs that build are the host's.
+        let tools = self.apt(kernel.suite, HOST)?;
+        let kbuild = tools.package(dependency(|name| name.starts_with("linux-kbuild-"))?)?;
+        let root = directory.join("root");
+        fs::create_dir(&root).on("create", &root)?;
+        let packages = [pinned(headers.clone()), pinned(common.clone()), pinned(kbuild)];
+        let (of_kernel, of_host) = packages.split_at(2);
+        for file in [apt.download(of_kernel)?, tools.download(of_host)?].concat() {
+            unpack(&file, &root, None)?;
+            fs::remove_file(&file).on("remove", &file)?;
+        }
+        let sources = root.join("usr/src");
+        let headers = sources.join(&headers.name);
+        let makefile = headers.join("Makefile");
+        // It names the common headers where they would be installed.
+        let text = format!("include {}\n", sources.join(&common.name).join("Makefile").display());
+        fs::write(&makefile, text).on("write", &makefile)?;
+        for (name, text) in [("crash.c", SOURCE), ("Kbuild", "obj-m := crash.o\n")] {
+            let path = directory.join(name);
+            fs::write(&path, text).on("write", &path)?;
+        }
+        let prefix = kernel.arch.compiler_prefix();
+        let mut make = Command::new("make");
+        make.arg("-C").arg(&headers).arg(format!("M={}", directory.display()));
+        make.args([format!("CROSS_COMPILE={prefix}"), format!("CC={prefix}gcc"), "modules".to_owned()]);
+        process::run(&mut make, BUILD_DEADLINE, || {})?.success("make")?;
+        keep_only("crash.ko", directory)?;
+        Ok(packages.to_vec())
+    }
+}
+
+/// Its name in the cache.
+pub(super) fn asset(arch: Arch, suite: Suite, flavour: Flavour) -> String {
+    format!("crash-module/{suite}-{}{}", arch.debian(), flavour.suffix())
+}
+
+fn keep_only(name: &str, directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).on("list", directory)? {
+        let path = entry.on("list", directory)?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).on("remove", &path)?;
+        } else if path.file_name().is_some_and(|file| file != name) {
+            fs::remove_file(&path).on("remove", &path)?;
+        }
+    }
+    Ok(())
+}
