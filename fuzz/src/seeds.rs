@@ -104,6 +104,8 @@ pub fn seeds() -> Vec<Seed> {
     add("journal", "session", journal);
     for (method, filter) in [
         (Method::None, Filter::Delta(64)),
+        (Method::Lz4, Filter::Arm64),
+        (Method::Lz4, Filter::Arm),
         (Method::Lz4, Filter::None),
         (Method::Deflate, Filter::X86),
         (Method::Lzma(Effort::Fast), Filter::Delta(64)),
