@@ -1,14 +1,18 @@
-//! VMCOREINFO of running stock kernels (Debian cloud-amd64 in QEMU), as their notes had it.
+//! VMCOREINFO of stock kernels (Debian's cloud-amd64 and cloud-arm64 in QEMU), as their notes had it.
 
 use vmcore::vmcoreinfo::VmcoreInfo;
 
 const LINUX_6_1: &[u8] = include_bytes!("vmcoreinfo/debian-6.1-x86_64.txt");
 const LINUX_6_12: &[u8] = include_bytes!("vmcoreinfo/debian-6.12-x86_64.txt");
 const LINUX_7_2: &[u8] = include_bytes!("vmcoreinfo/debian-7.2-x86_64.txt");
+const ARM64_LINUX_6_1: &[u8] = include_bytes!("vmcoreinfo/debian-6.1-aarch64.txt");
+const ARM64_LINUX_6_12: &[u8] = include_bytes!("vmcoreinfo/debian-6.12-aarch64.txt");
+const ARM64_LINUX_7_2: &[u8] = include_bytes!("vmcoreinfo/debian-7.2-aarch64.txt");
+const ARM64: [&[u8]; 3] = [ARM64_LINUX_6_1, ARM64_LINUX_6_12, ARM64_LINUX_7_2];
 
 #[test]
 fn every_line_of_every_kernel_is_a_fact() {
-    for text in [LINUX_6_1, LINUX_6_12, LINUX_7_2] {
+    for text in [LINUX_6_1, LINUX_6_12, LINUX_7_2].into_iter().chain(ARM64) {
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
         let info = VmcoreInfo::new(text);
         assert_eq!(info.entries().count(), lines);
@@ -51,4 +55,16 @@ fn numbers_are_signed_or_addresses_as_the_kernel_writes_them() {
     assert_eq!(info.offset("page.compound_head"), None);
     assert_eq!(info.offset("page.compound_info"), Some(8));
     assert_eq!(info.number("pgtable_l5_enabled"), Some(1));
+}
+
+#[test]
+fn arm64_says_how_its_addresses_are_translated() {
+    let facts = |text| {
+        let info = VmcoreInfo::new(text);
+        ["kimage_voffset", "PHYS_OFFSET", "VA_BITS", "TCR_EL1_T1SZ"]
+            .map(|name| info.number_u64(name).unwrap())
+    };
+    assert_eq!(facts(ARM64_LINUX_6_1), [0xffff_bd51_cbe0_0000, 0xffff_d0df_c000_0000, 48, 16]);
+    // Built for 52 bits; the processor has 48.
+    assert_eq!(facts(ARM64_LINUX_6_12), [0xffff_a088_9ee0_0000, 0xfff0_934c_c000_0000, 52, 16]);
 }
