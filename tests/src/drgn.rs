@@ -19,16 +19,17 @@ const STACK: &str = "
 import sys, drgn
 program = drgn.Program()
 program.set_core_dump(sys.argv[1])
-program.load_debug_info([sys.argv[2]])
+program.load_debug_info(sys.argv[2:])
 print(','.join(frame.name or '?' for frame in program.crashed_thread().stack_trace()))
 ";
 
-/// The functions on the stack of the task that crashed, innermost first. `Err`: there is no drgn here.
+/// The functions on the stack of the task that crashed, innermost first, by the debug information of these files. `Err`:
+/// there is no drgn here.
 ///
 /// # Errors
 /// Why drgn could not be had.
-pub fn crashed_stack(dump: &Path, vmlinux: &Path) -> Result<Vec<String>, String> {
-    let output = Command::new(python()?).args(["-c", STACK]).arg(dump).arg(vmlinux).output().unwrap();
+pub fn crashed_stack(dump: &Path, debug_files: &[&Path]) -> Result<Vec<String>, String> {
+    let output = Command::new(python()?).args(["-c", STACK]).arg(dump).args(debug_files).output().unwrap();
     assert!(output.status.success(), "drgn: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).trim().split(',').map(str::to_owned).collect())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use capture::Budget;
 use memory::DumpLevel;
 use rcapture::dump;
-use rcapture_qemu::{Kernel, Lab, PageFlags, Report, Suite};
+use rcapture_qemu::{Arch, Kernel, Lab, PageFlags, Report, Suite};
 
 use crate::replay::Replay;
 use crate::{
@@ -208,9 +208,9 @@ impl Guest {
     }
 
     /// crash(8) says of what came over the line what it says of all of the memory. Only with `--full` on every kernel: each
-    /// needs its debug information.
+    /// needs its debug information, and crash minutes where it is emulated.
     fn crash_says_the_same(&self) {
-        if self.kernel.suite != Suite::Bookworm && !is_full() {
+        if (self.kernel.suite, self.kernel.arch) != (Suite::Bookworm, Arch::X86_64) && !is_full() {
             return;
         }
         let (mut crash, vmlinux) = (self.lab.crash().unwrap(), self.lab.vmlinux(&self.kernel).unwrap());

@@ -18,6 +18,7 @@ mod compare;
 pub mod drgn;
 mod full;
 mod kept;
+pub mod kinds;
 pub mod levels;
 pub mod network;
 pub mod nonsense;

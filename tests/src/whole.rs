@@ -95,7 +95,7 @@ impl Whole {
     /// # Panics
     /// If one of `functions` is not on it.
     pub fn drgn_finds_on_the_stack(&self, vmlinux: &Path, functions: &[&str]) {
-        match drgn::crashed_stack(&self.vmcore(), vmlinux) {
+        match drgn::crashed_stack(&self.vmcore(), &[vmlinux]) {
             Ok(stack) => {
                 for function in functions {
                     assert!(stack.iter().any(|name| name == function), "{function}: {stack:?}");

@@ -41,8 +41,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let machine = machine()?;
     // Some of them crash machines.
-    setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt)?;
-    image::build(Target::X86_64)?;
+    setup::run(&[Need::ImageCompiler, Need::Qemu, Need::ForeignTools], interrupt)?;
+    for target in [Target::X86_64, Target::Aarch64] {
+        image::build(target)?;
+    }
     let tools = host_tools::build(Profile::Release, interrupt)?;
     let path = crate::workspace_root().join(DOCUMENT);
     let read_document = || fs::read_to_string(&path).with_context(|| format!("reading {DOCUMENT}"));

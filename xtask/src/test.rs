@@ -136,7 +136,10 @@ impl Run<'_> {
 
     fn lab(&self, is_full: bool) -> Result<()> {
         step("what the machine must have", || {
-            setup::run(&[Need::ImageCompiler, Need::Qemu, Need::PythonVenv], self.interrupt)
+            setup::run(
+                &[Need::ImageCompiler, Need::Qemu, Need::ForeignTools, Need::PythonVenv],
+                self.interrupt,
+            )
         })?;
         for target in Target::ALL {
             step(&format!("capture image for {}", target.name()), || image::build(target))?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::apt::{Package, unpack};
-use super::cache::Manifest;
 use super::{Flavour, HOST, Kernel, Lab, Suite, manifest};
 use crate::arch::Arch;
 use crate::outcome::{Error, IoContext, Result};
