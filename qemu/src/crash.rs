@@ -53,7 +53,7 @@ impl Crash {
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Vec<String>> {
-        self.session(vmlinux, vmcore, &[], commands, deadline).map(|session| session.sections)
+        self.session(vmlinux, vmcore, &[], commands, deadline).map(|said| said.sections)
     }
 
     /// As [`run`](Self::run), on a dump that was cut: what it lacks is read as zeros (`--zero_excluded`).
@@ -67,33 +67,15 @@ impl Crash {
         commands: &[&str],
         deadline: Duration,
     ) -> Result<Vec<String>> {
-        self.session(vmlinux, vmcore, &["--zero_excluded"], commands, deadline)
-            .map(|session| session.sections)
+        self.session(vmlinux, vmcore, &["--zero_excluded"], commands, deadline).map(|said| said.sections)
     }
 
-    /// Runs `commands` on two dumps of the same memory, and returns what crash says of only one of them: a line is
-    /// preceded by the command and a `+` if it is said of `vmcore`, a `-` if of `full`. What crash has to complain of in any
-    /// dump of this kernel cancels; so do the files' names.
+    /// As [`run`](Self::run), with all that crash says.
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn differences(
-        &self,
-        vmlinux: &Path,
-        vmcore: &Path,
-        full: &Path,
-        commands: &[&str],
-        deadline: Duration,
-    ) -> Result<Vec<String>> {
-        let of = |dump| self.session(vmlinux, dump, &[], commands, deadline);
-        let (ours, theirs) = (of(vmcore)?, of(full)?);
-        let sections = ours.sections.iter().zip(&theirs.sections);
-        let sections = commands.iter().copied().zip(sections.map(|(ours, theirs)| (&**ours, &**theirs)));
-        let messages = [("messages", (&*ours.messages, &*theirs.messages))];
-        Ok(sections
-            .chain(messages)
-            .flat_map(|(command, (ours, theirs))| differences(command, ours, theirs))
-            .collect())
+    pub fn say(&self, vmlinux: &Path, vmcore: &Path, commands: &[&str], deadline: Duration) -> Result<Said> {
+        self.session(vmlinux, vmcore, &[], commands, deadline)
     }
 
     fn session(
@@ -103,7 +85,7 @@ impl Crash {
         options: &[&str],
         commands: &[&str],
         deadline: Duration,
-    ) -> Result<Session> {
+    ) -> Result<Said> {
         let mut script = tempfile::NamedTempFile::new().on("make a file for", "crash's commands")?;
         let mut lines = String::new();
         for command in commands {
@@ -124,16 +106,36 @@ impl Crash {
         let mut sections: Vec<String> = output.split(SEPARATOR_LINE).map(str::to_owned).collect();
         // After the last separator comes nothing.
         sections.truncate(commands.len());
-        Ok(Session { sections, messages })
+        let commands = commands.iter().map(|&command| command.to_owned()).collect();
+        Ok(Said { commands, sections, messages })
     }
 }
 
 /// What crash printed.
-struct Session {
+#[derive(Clone, Debug)]
+pub struct Said {
+    commands: Vec<String>,
     /// For each command.
-    sections: Vec<String>,
+    pub sections: Vec<String>,
     /// On its standard error.
-    messages: String,
+    pub messages: String,
+}
+
+impl Said {
+    /// What crash says of only one of two dumps of the same memory, asked the same: a line is preceded by the command and a `+`
+    /// if it is said of this one, a `-` if of `other`. What crash has to complain of in any dump of this kernel cancels; so do
+    /// the files' names.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let sections = self.sections.iter().zip(&other.sections);
+        let messages = ("messages", (&self.messages, &other.messages));
+        let commands = self.commands.iter().map(String::as_str);
+        commands
+            .zip(sections)
+            .chain([messages])
+            .flat_map(|(command, (ours, theirs))| differences(command, ours, theirs))
+            .collect()
+    }
 }
 
 /// Lines that are in only one of two outputs of `command`, or there more often.

@@ -61,7 +61,7 @@ mod root;
 mod truth;
 
 pub use arch::Arch;
-pub use crash::Crash;
+pub use crash::{Crash, Said};
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
 pub use kdump::Kdump;

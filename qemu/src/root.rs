@@ -59,7 +59,8 @@ impl Root {
             None => Command::new(self.loader()?),
             Some(emulator) => {
                 let mut command = Command::new(emulator);
-                command.arg(self.loader()?);
+                // Other files of the root are found, too, such as its libc's character sets.
+                command.arg("-L").arg(&self.directory).arg(self.loader()?);
                 command
             }
         };

@@ -48,8 +48,8 @@ pub const BOOT: Duration = Duration::from_secs(240);
 /// A whole dump.
 pub const DUMP: Duration = Duration::from_secs(600);
 
-/// crash(8) reads a dump.
-pub const CRASH: Duration = Duration::from_secs(300);
+/// crash(8) reads a dump: in three minutes, if it has to be emulated and has a processor for itself.
+pub const CRASH: Duration = Duration::from_secs(900);
 
 /// How the capture kernel compresses for a line of 115200.
 pub const SLOW_LINE: Method = Method::Lzma(Effort::Dense);
