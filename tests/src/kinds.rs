@@ -1,13 +1,13 @@
 //! Ways to crash other than by the keyboard's: the lab's own module brings the kernel down.
 
-use rcapture_qemu::{CrashKind, Lab, Trigger};
+use rcapture_qemu::{CrashKind, Trigger};
 
 use crate::{BANNER, DUMP, Spec, compare, drgn};
 
 /// Crashes a machine so: the dump has what level 31 keeps as it was, and a reader finds who crashed.
 pub fn is_dumped(spec: &Spec, kind: CrashKind) {
     let spec = Spec { dump_level: 31, ..spec.clone() };
-    let (lab, kernel) = (Lab::open().unwrap().for_arch(spec.arch), spec.kernel());
+    let (lab, kernel) = (spec.lab(), spec.kernel());
     let module = lab.crash_module(&kernel).unwrap();
     let trigger = Trigger::Module(module.clone(), kind);
     let mut crashed = spec.crash_at(BANNER, |machine| machine.trigger(trigger.clone()));

@@ -53,7 +53,7 @@ impl Guest {
         let vmcore = received.directory.join("vmcore");
         let full = crashed.path("full");
         write_full(&vmcore, &crashed.truth, &full);
-        let lab = Lab::open().unwrap().for_arch(spec.arch);
+        let lab = spec.lab();
         Self { lab, kernel: spec.kernel(), report: crashed.report(), crashed, vmcore, full }
     }
 
