@@ -20,16 +20,18 @@ pub const RAM_BYTES: u64 = 64 << 20;
 pub const ELFCOREHDR_PA: u64 = 0x4100_0000;
 /// Where the device tree is.
 const TREE_PA: u32 = 0x4180_0000;
-/// Where the image is, or the reservation that it is in.
+/// Where the reservation is that the image is in.
 const IMAGE_PA: u32 = 0x4020_0000;
+/// Where in it an Image is: it has less memory than that in front of it.
+const ARM64_IMAGE_PA: u32 = IMAGE_PA + (4 << 20);
 /// Where in it a zImage is (Linux, Documentation/arch/arm/booting.rst, 5).
 const ZIMAGE_PA: u32 = IMAGE_PA + 0x8000;
 /// Where the board begins, behind QEMU's own device tree.
 const LOADER_PA: u32 = 0x4018_0000;
 
-/// `movz x0, #(TREE_PA >> 16), lsl #16; movz x1, #(IMAGE_PA >> 16), lsl #16; br x1`.
+/// `movz x0, #(TREE_PA >> 16), lsl #16; movz x1, #(ARM64_IMAGE_PA >> 16), lsl #16; br x1`.
 const AARCH64_LOADER: [u32; 3] =
-    [0xd2a0_0000 | (TREE_PA >> 16) << 5, 0xd2a0_0001 | (IMAGE_PA >> 16) << 5, 0xd61f_0020];
+    [0xd2a0_0000 | (TREE_PA >> 16) << 5, 0xd2a0_0001 | (ARM64_IMAGE_PA >> 16) << 5, 0xd61f_0020];
 
 /// `mov r0, #0; mvn r1, #0`, r2 and r3 by `movw` and `movt`, `bx r3`.
 const ARM_LOADER: [u32; 7] = [
@@ -83,7 +85,7 @@ fn start(arch: Arch, tree: &[u8], elfcorehdr: &[u8], deadline: Duration) -> (End
     let directory = tempfile::Builder::new().prefix("rcapture-bare-").tempdir().unwrap();
     let line = directory.path().join("line");
     let (cpu, loader, image_pa) = match arch {
-        Arch::Aarch64 => ("cortex-a57", &AARCH64_LOADER[..], IMAGE_PA),
+        Arch::Aarch64 => ("cortex-a57", &AARCH64_LOADER[..], ARM64_IMAGE_PA),
         Arch::Arm => ("cortex-a15", &ARM_LOADER[..], ZIMAGE_PA),
         Arch::X86_64 => panic!("a PC has no device tree"),
     };

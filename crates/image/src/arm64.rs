@@ -55,6 +55,7 @@ const _: () = assert!(HEADER_BYTES == 64);
 pub fn build(image: &FlatImage) -> Result<Vec<u8>, HeaderError> {
     let header = Header {
         code0: (BRANCH | branch_words(image, HEADER_BYTES)?).into(),
+        text_offset: image.front_bytes.into(),
         image_size: image.memory_bytes.into(),
         flags: FLAGS.into(),
         magic: MAGIC,
@@ -100,8 +101,9 @@ mod tests {
 
     #[test]
     fn what_was_built_is_parsed_again() {
-        let header = parse(&build(&image_with_room(HEADER_BYTES)).unwrap()).unwrap();
-        assert_eq!((header.text_offset.get(), header.image_size.get()), (0, 0x20_1000));
+        let image = FlatImage { front_bytes: 0x10_0000, ..image_with_room(HEADER_BYTES) };
+        let header = parse(&build(&image).unwrap()).unwrap();
+        assert_eq!((header.text_offset.get(), header.image_size.get()), (0x10_0000, 0x20_1000));
     }
 
     #[test]

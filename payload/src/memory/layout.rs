@@ -7,7 +7,7 @@ unsafe extern "C" {
     safe static image_start: u8;
     safe static text_end: u8;
     safe static rodata_end: u8;
-    safe static stack_guard: u8;
+    safe static data_end: u8;
     safe static stack_bottom: u8;
     safe static heap_start: u8;
     safe static heap_end: u8;
@@ -19,7 +19,7 @@ fn region(start: &'static u8, end: &'static u8) -> Range<usize> {
     &raw const *start as usize..&raw const *end as usize
 }
 
-/// Everything, from the load address to the end of the reservation's part that is ours.
+/// From the load address to the end of what lies behind it.
 pub(crate) fn image() -> Range<usize> {
     region(&image_start, &image_end)
 }
@@ -34,14 +34,14 @@ pub(crate) fn constants() -> Range<usize> {
     region(&text_end, &rodata_end)
 }
 
-/// Variables, up to the stack's guard page.
+/// Variables.
 pub(crate) fn data() -> Range<usize> {
-    region(&rodata_end, &stack_guard)
+    region(&rodata_end, &data_end)
 }
 
-/// Stack and heap, behind the guard page.
+/// Stack and heap, behind the stack's guard page; of aarch64 also variables that begin as zeros. In front of the image, or in it.
 pub(crate) fn stack_and_heap() -> Range<usize> {
-    region(&stack_bottom, &image_end)
+    region(&stack_bottom, &heap_end)
 }
 
 /// The heap.

@@ -73,9 +73,9 @@ own_state:
     add x0, x0, :lo12:stack_top
     mov sp, x0
 
-    // Relocate: *(load + r_offset) = load + r_addend for each Elf64_Rela. The image is linked at 0.
-    adrp x0, image_start
-    add x0, x0, :lo12:image_start
+    // Relocate: *(load + r_offset) = load + r_addend for each Elf64_Rela. What is linked at 0 is the stack's guard page.
+    adrp x0, stack_guard
+    add x0, x0, :lo12:stack_guard
     adrp x1, rela_start
     add x1, x1, :lo12:rela_start
     adrp x2, rela_end

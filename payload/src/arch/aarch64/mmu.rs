@@ -59,7 +59,8 @@ fn forget_cached_image() {
     // DminLine is the logarithm of the words in a line (D19.2.33).
     let line_bytes = 4 << (cache_type >> 16 & 0xf);
     barrier::dsb(barrier::SY);
-    for line in layout::image().step_by(line_bytes) {
+    let memory = [layout::image(), layout::stack_and_heap()];
+    for line in memory.into_iter().flat_map(|region| region.step_by(line_bytes)) {
         // SAFETY: the line is the image's; with the data cache off none of what it wrote is only in the cache.
         unsafe { asm!("dc ivac, {}", in(reg) line, options(nostack)) };
     }
