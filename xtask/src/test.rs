@@ -206,10 +206,17 @@ fn fetch(is_full: bool) -> Result<()> {
             if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
                 lab.vmlinux(&kernel)?;
             }
+            // In other ways than by sysrq Linux 6.1 crashes; of a PC only the long way round.
+            if *suite == Suite::Bookworm && (is_full || arch != Arch::X86_64) {
+                lab.crash_module(&kernel)?;
+            }
         }
         lab.userland()?;
-        lab.crash()?;
         lab.makedumpfile()?;
+        // It takes minutes where it is emulated.
+        if is_full || arch == Arch::X86_64 {
+            lab.crash()?;
+        }
     }
     Ok(())
 }
