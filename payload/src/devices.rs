@@ -1,6 +1,7 @@
 //! Devices as their registers are to be read and written, whatever these are: memory in the capture kernel, in a test what
 //! the test needs.
 
+pub mod fec;
 pub mod imx6;
 pub mod uart;
 pub mod watchdog;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use capture::config::MmioRegion;
-use rcapture_payload::boot::Ecam;
+use rcapture_payload::boot::{Ecam, Ethernet};
 
 use crate::arch::power::SoftOff;
 use crate::drivers::watchdog::FeedingClock;
@@ -18,4 +18,6 @@ pub(crate) struct Platform {
     pub(crate) ecam: Vec<Ecam>,
     /// virtio devices that no bus tells of.
     pub(crate) virtio_mmio: Vec<MmioRegion>,
+    /// Ethernet controllers that the device tree names.
+    pub(crate) ethernets: Vec<Ethernet>,
 }

@@ -3,7 +3,7 @@
 //! # Terms
 //! - **cells**: numbers in a property are words, so many to an address or a size as the parent node says.
 //! - **ranges**: where the addresses of a bus's devices are for its parent. A bus without is no memory.
-//! - **alias**: a short name for a node's path; `serialN` is what Linux numbers UARTs by.
+//! - **alias**: a short name for a node's path; `serialN` and `ethernetN` are what Linux numbers devices by.
 
 mod nodes;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use memory::{PhysAddr, PhysMemory};
 
 use super::fdt::{Fdt, FdtError};
 use super::{Ecam, Uart};
-use crate::devices::watchdog;
+use crate::devices::{fec, watchdog};
 use nodes::Walk;
 
 /// Ranges of memory, and devices of a kind, that are kept.
@@ -51,6 +51,8 @@ pub struct DeviceTree {
     pub virtio_mmio: Vec<MmioRegion>,
     /// Watchdogs that are not disabled.
     pub watchdogs: Vec<Watchdog>,
+    /// Ethernet controllers: those with an alias first, in the order of these.
+    pub ethernets: Vec<Ethernet>,
     /// Where PCI's configuration space is.
     pub ecam: Vec<Ecam>,
     /// Why there is no more.
@@ -75,6 +77,19 @@ pub struct Watchdog {
     pub pa: u64,
     /// Whether its clock runs for sure: it has none that could be turned off.
     pub has_clock: bool,
+}
+
+/// The Ethernet controller of an i.MX6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethernet {
+    /// Physical address of its registers.
+    pub pa: u64,
+    /// Of an i.MX6's clock controller, which starts its clock.
+    pub clocks_pa: Option<u64>,
+    /// The hardware address that the firmware gave it.
+    pub mac: Option<[u8; 6]>,
+    /// How its transceiver is connected.
+    pub interface: fec::Interface,
 }
 
 impl DeviceTree {

@@ -7,12 +7,18 @@ use core::time::Duration;
 
 use capture::Clock;
 use capture::config::{Config, MmioRegion};
+use rcapture_payload::boot::Ethernet;
+use rcapture_payload::devices::fec::{self, Stopped};
+use rcapture_payload::devices::imx6::{self, Clocks};
 use rcapture_payload::net::{Card, NoCard, Seen, choose};
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess as _, DeviceFunction, PciRoot};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
+use super::dma::Uncached;
+use super::mmio::Mmio;
+use super::uart::wait_until;
 use super::virtio::{Dma, VirtioNet};
 use super::virtio_legacy::LegacyPci;
 use super::{console, virtio};
@@ -49,13 +55,20 @@ pub(crate) enum CardError {
     None(#[from] NoCard),
     #[error("{0}: the card does not work: {1}")]
     Broken(Place, virtio_drivers::Error),
+    #[error("{0}: there is no memory for the card")]
+    NoMemory(Place),
 }
 
 /// A card, reset.
 struct Found {
     place: Place,
-    transport: AnyTransport,
+    card: AnyCard,
     seen: Seen,
+}
+
+enum AnyCard {
+    Virtio(AnyTransport),
+    Fec(Stopped<Mmio>),
 }
 
 enum AnyTransport {
@@ -64,18 +77,20 @@ enum AnyTransport {
     Mmio(MmioTransport<'static>),
 }
 
-/// Where a card is.
+/// What kind of card, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Pci(DeviceFunction),
     Mmio(u64),
+    Fec(u64),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pci(function) => function.fmt(f),
-            Self::Mmio(pa) => write!(f, "{pa:#x}"),
+            Self::Pci(function) => write!(f, "virtio-net at {function}"),
+            Self::Mmio(pa) => write!(f, "virtio-net at {pa:#x}"),
+            Self::Fec(pa) => write!(f, "fec at {pa:#x}"),
         }
     }
 }
@@ -99,24 +114,30 @@ pub(crate) fn open(config: &Config, platform: &Platform) -> Result<Box<dyn Card>
                 .chain(&config.virtio_mmio)
                 .filter_map(|region| Found::reset_mmio(*region, clock)),
         )
+        .chain(platform.ethernets.iter().filter_map(|ethernet| Found::reset_fec(*ethernet)))
         .collect();
     for (number, Found { place, seen, .. }) in found.iter().enumerate() {
-        console::line(format_args!("rcapture: eth{number}: virtio-net at {place}: {seen}; reset and quiet"));
+        console::line(format_args!("rcapture: eth{number}: {place}: {seen}; reset and quiet"));
     }
     let seen: Vec<Seen> = found.iter().map(|card| card.seen).collect();
-    let Found { place, transport, seen } = found.swap_remove(choose(&seen, config.network.card)?);
-    match transport {
-        AnyTransport::Modern(transport) => {
-            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
+    let Found { place, card, seen } = found.swap_remove(choose(&seen, config.network.card)?);
+    match card {
+        AnyCard::Virtio(transport) => {
+            start_virtio(transport, seen.mac).map_err(|e| CardError::Broken(place, e))
         }
-        AnyTransport::Legacy(transport) => {
-            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
-        }
-        AnyTransport::Mmio(transport) => {
-            VirtioNet::new(transport, seen.mac).map(|card| Box::new(card) as Box<dyn Card>)
+        AnyCard::Fec(stopped) => {
+            let memory = Uncached::take().ok_or(CardError::NoMemory(place))?;
+            Ok(Box::new(stopped.start(memory)))
         }
     }
-    .map_err(|error| CardError::Broken(place, error))
+}
+
+fn start_virtio(transport: AnyTransport, mac: [u8; 6]) -> Result<Box<dyn Card>, virtio_drivers::Error> {
+    Ok(match transport {
+        AnyTransport::Modern(transport) => Box::new(VirtioNet::new(transport, mac)?),
+        AnyTransport::Legacy(transport) => Box::new(VirtioNet::new(transport, mac)?),
+        AnyTransport::Mmio(transport) => Box::new(VirtioNet::new(transport, mac)?),
+    })
 }
 
 /// virtio network cards in the order of their addresses, on all buses: a machine may have more roots than bus 0, and only AML
@@ -158,6 +179,22 @@ impl Found {
         Self::reset(Place::Mmio(region.start_pa), AnyTransport::Mmio(transport), clock)
     }
 
+    /// Before its registers are looked at its clock is turned on, where it is known how.
+    fn reset_fec(ethernet: Ethernet) -> Option<Self> {
+        let Ethernet { pa, clocks_pa, mac, interface } = ethernet;
+        if let Some(pa) = clocks_pa {
+            Clocks::new(Mmio::map(pa, imx6::REGION_BYTES).ok()?).start_ethernet();
+        }
+        let place = Place::Fec(pa);
+        let registers = Mmio::map(pa, fec::REGION_BYTES).ok()?;
+        let stopped = Stopped::stop(registers, mac, interface, wait_until);
+        if stopped.is_none() {
+            report_restless(place);
+        }
+        let stopped = stopped?;
+        Some(Self { place, seen: stopped.seen(), card: AnyCard::Fec(stopped) })
+    }
+
     fn reset(place: Place, mut transport: AnyTransport, clock: &impl Clock) -> Option<Self> {
         let seen = match &mut transport {
             AnyTransport::Modern(transport) => look(transport, clock),
@@ -165,12 +202,16 @@ impl Found {
             AnyTransport::Mmio(transport) => look(transport, clock),
         };
         if seen.is_none() {
-            console::line(format_args!(
-                "rcapture: virtio-net at {place}: it does not answer its reset, and may go on writing to memory"
-            ));
+            report_restless(place);
         }
-        Some(Self { place, transport, seen: seen? })
+        Some(Self { place, card: AnyCard::Virtio(transport), seen: seen? })
     }
+}
+
+fn report_restless(place: Place) {
+    console::line(format_args!(
+        "rcapture: {place}: it does not answer its reset, and may go on writing to memory"
+    ));
 }
 
 /// Resets a card and looks at it. `None`: it does not answer.

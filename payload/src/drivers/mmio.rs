@@ -2,9 +2,10 @@
 
 use rcapture_payload::devices::Registers;
 
-use crate::memory::paging::{self, CannotMap};
+use crate::memory::paging::{self, CannotMap, UncachedPages};
 
-/// Registers that are mapped for good.
+/// Registers, or memory that is accessed as they are, mapped for good.
+#[derive(Clone, Copy)]
 pub(crate) struct Mmio {
     base: usize,
     bytes: usize,
@@ -17,6 +18,12 @@ impl Mmio {
     /// If they cannot be mapped.
     pub(crate) fn map(pa: u64, bytes: usize) -> Result<Self, CannotMap> {
         Ok(Self { base: paging::map_device(pa, bytes)?, bytes })
+    }
+
+    /// Pages that are nothing else any more.
+    pub(crate) fn of_pages(pages: &UncachedPages) -> Self {
+        let pages = pages.addresses();
+        Self { base: pages.start, bytes: pages.len() }
     }
 
     /// Where a register of `size` bytes is. `None`: not among those that are mapped.
@@ -32,7 +39,7 @@ macro_rules! registers_of {
         impl Registers<$word> for Mmio {
             fn get(&self, offset: usize) -> $word {
                 let Some(place) = self.place(offset, size_of::<$word>()) else { return 0 };
-                // SAFETY: `map_device` has mapped it, uncached and for good; it is aligned, and no Rust object.
+                // SAFETY: it is mapped, uncached and for good, it is aligned, and no Rust object.
                 unsafe { core::ptr::with_exposed_provenance::<$word>(place).read_volatile() }
             }
 

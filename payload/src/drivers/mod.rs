@@ -2,6 +2,7 @@
 
 pub(crate) mod cards;
 pub(crate) mod console;
+mod dma;
 mod mmio;
 pub(crate) mod uart;
 mod virtio;

@@ -121,7 +121,7 @@ impl Uart {
 }
 
 /// Waits as long as a device is waited for; says whether it is done.
-fn wait_until(is_done: &mut dyn FnMut() -> bool) -> bool {
+pub(super) fn wait_until(is_done: &mut dyn FnMut() -> bool) -> bool {
     let start = ticks();
     loop {
         if is_done() {

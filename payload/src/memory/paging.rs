@@ -172,6 +172,40 @@ pub(crate) fn map_device(pa: u64, bytes: usize) -> Result<usize, CannotMap> {
     Ok(device_va(first) + from_page)
 }
 
+/// Pages of the heap that no cache has: for memory that devices use, too.
+#[derive(Clone, Debug)]
+pub(crate) struct UncachedPages(Range<usize>);
+
+impl UncachedPages {
+    /// Where they are, and where devices see them: one to one.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        self.0.clone()
+    }
+}
+
+/// Makes pages of the heap uncached, for good, with what is in them. They are accessed as device registers are.
+///
+/// # Errors
+/// Never, unless they are not the heap's.
+pub(crate) fn make_uncached(pages: Range<usize>) -> Result<UncachedPages, CannotMap> {
+    let nowhere = CannotMap(pages.start as u64);
+    let heap = layout::heap();
+    if !heap.contains(&pages.start) || pages.end > heap.end {
+        return Err(nowhere);
+    }
+    mmu::evict(&pages);
+    let mut ours = OURS.lock();
+    let ours = ours.as_mut().ok_or(nowhere)?;
+    for page in pages.clone().step_by(PAGE_BYTES) {
+        ours.unmap(page);
+        ours.tables.map(page, page as u64, Use::Device)?;
+    }
+    mmu::settle();
+    // What the processor has fetched meanwhile, ahead of nobody's use.
+    mmu::evict(&pages);
+    Ok(UncachedPages(pages))
+}
+
 /// Shows the device registers on the page at `page_pa`, uncached, until it is called again; returns where they appear.
 ///
 /// # Errors

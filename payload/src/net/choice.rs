@@ -28,7 +28,7 @@ impl fmt::Display for Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoCard {
     /// There are none.
-    #[error("no network card that this image drives (virtio-net)")]
+    #[error("no network card that this image drives (virtio-net, or the FEC of an i.MX6)")]
     None,
     /// So many, and another one is wanted.
     #[error("the network card that is wanted by ip= or BOOTIF= is not among the {0} there are")]

@@ -1,6 +1,7 @@
 //! The MMU: 4 levels of tables, and the registers behind them.
 
 use core::arch::asm;
+use core::ops::Range;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -53,18 +54,37 @@ pub(crate) unsafe fn activate(_format: Format, root_pa: u64) {
 
 /// What was written without caches is what counts: lines of the image that are still in them are from before.
 fn forget_cached_image() {
-    let cache_type: usize;
-    // SAFETY: CTR_EL0 is only read.
-    unsafe { asm!("mrs {}, ctr_el0", out(reg) cache_type, options(nostack, nomem)) };
-    // DminLine is the logarithm of the words in a line (D19.2.33).
-    let line_bytes = 4 << (cache_type >> 16 & 0xf);
     barrier::dsb(barrier::SY);
     let memory = [layout::image(), layout::stack_and_heap()];
-    for line in memory.into_iter().flat_map(|region| region.step_by(line_bytes)) {
+    for line in memory.into_iter().flat_map(|region| region.step_by(line_bytes())) {
         // SAFETY: the line is the image's; with the data cache off none of what it wrote is only in the cache.
         unsafe { asm!("dc ivac, {}", in(reg) line, options(nostack)) };
     }
     barrier::dsb(barrier::SY);
+}
+
+/// Lines of our own memory that are in a cache go to memory, and stay there.
+pub(crate) fn evict(memory: &Range<usize>) {
+    barrier::dsb(barrier::SY);
+    for line in memory.clone().step_by(line_bytes()) {
+        // SAFETY: what memory has, or is to have, does not change.
+        unsafe { asm!("dc civac, {}", in(reg) line, options(nostack)) };
+    }
+    barrier::dsb(barrier::SY);
+}
+
+/// What was written is seen by devices before what is written next.
+pub(crate) fn publish() {
+    barrier::dsb(barrier::SY);
+}
+
+/// Bytes of the shortest line of a cache.
+fn line_bytes() -> usize {
+    let cache_type: usize;
+    // SAFETY: CTR_EL0 is only read.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) cache_type, options(nostack, nomem)) };
+    // DminLine is the logarithm of the words in a line (D19.2.33).
+    4 << (cache_type >> 16 & 0xf)
 }
 
 /// Lets the processor forget the page at `va`.

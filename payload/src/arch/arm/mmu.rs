@@ -1,6 +1,7 @@
 //! The MMU: long descriptors where the processor has them, else short ones; and the registers behind them.
 
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::AtomicU32;
 
 use rcapture_payload::page_tables::long::{self, Long};
@@ -137,14 +138,33 @@ pub(crate) unsafe fn activate(format: Format, root_pa: u64) {
 
 /// What was written without caches is what counts: lines of the image that are still in them are from before.
 fn forget_cached_image() {
-    // CTR: DminLine is the logarithm of the words in a line.
-    let line_bytes = 4 << (read!("0", "c0, c0, 1") >> 16 & 0xf);
     synchronize();
-    for line in layout::image().step_by(line_bytes) {
+    for line in layout::image().step_by(line_bytes()) {
         // SAFETY: DCIMVAC: the line is the image's; with the data cache off none of what it wrote is only in the cache.
         unsafe { write!("0", "c7, c6, 1", line) };
     }
     synchronize();
+}
+
+/// Lines of our own memory that are in a cache go to memory, and stay there.
+pub(crate) fn evict(memory: &Range<usize>) {
+    synchronize();
+    for line in memory.clone().step_by(line_bytes()) {
+        // SAFETY: DCCIMVAC: what memory has, or is to have, does not change.
+        unsafe { write!("0", "c7, c14, 1", line) };
+    }
+    synchronize();
+}
+
+/// What was written is seen by devices before what is written next.
+pub(crate) fn publish() {
+    synchronize();
+}
+
+/// Bytes of the shortest line of a cache.
+fn line_bytes() -> usize {
+    // CTR: DminLine is the logarithm of the words in a line.
+    4 << (read!("0", "c0, c0, 1") >> 16 & 0xf)
 }
 
 /// Lets the processor forget the page at `va`.

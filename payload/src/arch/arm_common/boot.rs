@@ -81,6 +81,7 @@ impl Boot {
             soft_off: self.tree.psci.map(SoftOff),
             ecam: self.tree.ecam.clone(),
             virtio_mmio: self.tree.virtio_mmio.clone(),
+            ethernets: self.tree.ethernets.clone(),
         }
     }
 }

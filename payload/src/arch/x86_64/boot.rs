@@ -126,6 +126,7 @@ impl Boot {
             soft_off: soft_off(&acpi),
             ecam: acpi.ecam,
             virtio_mmio: Vec::new(),
+            ethernets: Vec::new(),
         }
     }
 }

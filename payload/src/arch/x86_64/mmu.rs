@@ -1,5 +1,7 @@
 //! Entries of the page tables, of 4 or 5 levels as the loader left the processor, and the registers behind them.
 
+use core::ops::Range;
+
 use rcapture_payload::page_tables::{self, Use};
 use x86_64::PhysAddr;
 use x86_64::instructions::tlb;
@@ -95,6 +97,14 @@ pub(crate) fn flush_all() {
 
 /// New entries are seen at once.
 pub(crate) const fn settle() {}
+
+/// Nothing: devices look into the caches.
+pub(crate) const fn evict(_memory: &Range<usize>) {}
+
+/// What was written is seen by devices before what is written next.
+pub(crate) fn publish() {
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
 
 fn has_no_execute() -> bool {
     use core::arch::x86_64::__cpuid;

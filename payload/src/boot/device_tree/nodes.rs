@@ -6,10 +6,10 @@ use core::ops::Range;
 use capture::config::{ElfCoreHdr, MmioRegion, Tty, TtyDriver};
 use memory::PhysAddr;
 
-use super::{Conduit, DeviceTree, MAX_KEPT, NamedUart, Watchdog};
+use super::{Conduit, DeviceTree, Ethernet, MAX_KEPT, NamedUart, Watchdog};
 use crate::boot::fdt::{Event, text};
 use crate::boot::{Ecam, Uart};
-use crate::devices::watchdog;
+use crate::devices::{fec, watchdog};
 
 /// Nodes in nodes that are looked at. Devices are three or four deep.
 const MAX_DEPTH: usize = 8;
@@ -53,6 +53,10 @@ fn word(value: &[u8]) -> Option<u32> {
     value.first_chunk().copied().map(u32::from_be_bytes)
 }
 
+fn mac(value: &[u8]) -> Option<[u8; 6]> {
+    value.try_into().ok().filter(|mac| fec::is_one(*mac))
+}
+
 /// A node that has begun, with the properties that count.
 struct Node<'a> {
     /// Of its own `reg`: the parent's.
@@ -76,6 +80,8 @@ struct Node<'a> {
     reg_io_width: u32,
     reg_offset: u32,
     resets_board: bool,
+    phy_mode: &'a [u8],
+    mac: Option<[u8; 6]>,
     bus_range: &'a [u8],
 }
 
@@ -99,6 +105,8 @@ impl<'a> Node<'a> {
             reg_io_width: 1,
             reg_offset: 0,
             resets_board: false,
+            phy_mode: &[],
+            mac: None,
             bus_range: &[],
         }
     }
@@ -123,6 +131,10 @@ impl<'a> Node<'a> {
             }
             b"reg-io-width" => self.reg_io_width = word(value).unwrap_or(1),
             b"reg-offset" => self.reg_offset = word(value).unwrap_or(0),
+            b"phy-mode" | b"phy-connection-type" => self.phy_mode = value,
+            // The first one is what the boot loader used (Linux, drivers/net/ethernet's binding).
+            b"mac-address" => self.mac = mac(value).or(self.mac),
+            b"local-mac-address" => self.mac = self.mac.or(mac(value)),
             b"fsl,ext-reset-output" => self.resets_board = true,
             b"bus-range" => self.bus_range = value,
             _ => {}
@@ -146,6 +158,7 @@ enum Kind {
     Ns16550,
     ImxUart,
     Imx6Clocks,
+    Fec,
     ImxWatchdog,
     Watchdog(watchdog::Kind),
     VirtioMmio,
@@ -153,7 +166,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(&[u8], Self); 15] = [
+    const ALL: [(&[u8], Self); 17] = [
         (b"arm,pl011", Self::Pl011 { is_fixed: false }),
         (b"arm,sbsa-uart", Self::Pl011 { is_fixed: true }),
         (b"ns16550a", Self::Ns16550),
@@ -163,6 +176,8 @@ impl Kind {
         (b"fsl,imx21-uart", Self::ImxUart),
         // With the same gates and UARTs' divisor on the Quad, Dual, DualLite and Solo.
         (b"fsl,imx6q-ccm", Self::Imx6Clocks),
+        (b"fsl,imx6q-fec", Self::Fec),
+        (b"fsl,imx6ul-fec", Self::Fec),
         (b"fsl,imx6q-wdt", Self::ImxWatchdog),
         (b"fsl,imx21-wdt", Self::ImxWatchdog),
         (b"arm,sp805", Self::Watchdog(watchdog::Kind::Sp805)),
@@ -197,6 +212,8 @@ pub(super) struct Walk<'a> {
     /// Of the innermost node, as in `/soc/serial@0`.
     path: Vec<u8>,
     uarts: Vec<Found>,
+    /// With their paths.
+    ethernets: Vec<(Vec<u8>, Ethernet)>,
     /// With their clocks.
     watchdogs: Vec<(watchdog::Kind, u64, &'a [u8])>,
     /// Clocks of one rate: phandle and hertz.
@@ -247,7 +264,7 @@ impl<'a> Walk<'a> {
         match self.path.as_slice() {
             b"/chosen" => self.chosen(name, value),
             b"/aliases" => {
-                if name.starts_with(b"serial")
+                if (name.starts_with(b"serial") || name.starts_with(b"ethernet"))
                     && let Some(path) = text(value)
                 {
                     keep(&mut self.aliases, (name, path));
@@ -331,6 +348,11 @@ impl<'a> Walk<'a> {
             }
             Kind::ImxUart => self.uart(TtyDriver::Mxc, Uart::Imx { pa, clocks_pa: None }),
             Kind::Imx6Clocks => self.imx6_clocks_pa = Some(pa),
+            Kind::Fec => {
+                let interface = fec::Interface::of_mode(text(node.phy_mode).unwrap_or_default());
+                let ethernet = Ethernet { pa, clocks_pa: None, mac: node.mac, interface };
+                keep(&mut self.ethernets, (self.path.clone(), ethernet));
+            }
             Kind::ImxWatchdog => {
                 let kind = watchdog::Kind::Imx { resets_board: node.resets_board };
                 keep(&mut self.watchdogs, (kind, pa, node.clocks));
@@ -389,13 +411,19 @@ impl<'a> Walk<'a> {
                 self.runs(clocks) || matches!(kind, watchdog::Kind::Imx { .. }) && self.is_ipg(clocks);
             keep(&mut self.tree.watchdogs, Watchdog { kind, pa, has_clock });
         }
-        let alias_of = |path: &[u8]| {
-            let (name, _) = self.aliases.iter().find(|(_, of)| *of == path)?;
-            core::str::from_utf8(name.strip_prefix(b"serial")?).ok()?.parse().ok()
+        let alias_of = |path: &[u8], kind: &[u8]| -> Option<u8> {
+            let mut digits = self.aliases.iter().filter(|(_, of)| *of == path);
+            let digits = digits.find_map(|(name, _)| name.strip_prefix(kind))?;
+            core::str::from_utf8(digits).ok()?.parse().ok()
         };
+        // Those without a number behind all others, in the tree's order.
+        self.ethernets.sort_by_key(|(path, _)| alias_of(path, b"ethernet").map_or(u16::MAX, u16::from));
+        let clocks_pa = self.imx6_clocks_pa;
+        let ethernets = self.ethernets.iter().map(|(_, ethernet)| Ethernet { clocks_pa, ..*ethernet });
+        self.tree.ethernets = ethernets.collect();
         let mut given: Vec<Tty> = Vec::new();
         let mut number_of = |found: &Found| {
-            let tty = Tty { driver: found.driver, number: alias_of(&found.path)? };
+            let tty = Tty { driver: found.driver, number: alias_of(&found.path, b"serial")? };
             // Of two that claim a name the first one has it.
             (!given.contains(&tty)).then(|| given.push(tty))?;
             Some(tty.number)

@@ -173,6 +173,13 @@ fn a_board_with_an_imx6_is_understood() {
         "a disabled one is none"
     );
     let kind = watchdog::Kind::Imx { resets_board: false };
+    let ethernet = Ethernet {
+        pa: 0x218_8000,
+        clocks_pa: Some(0x20c_4000),
+        mac: Some([2, 0x11, 0x22, 0x33, 0x44, 0x55]),
+        interface: fec::Interface::Rgmii,
+    };
+    assert_eq!(tree.ethernets, [ethernet]);
     assert_eq!(tree.watchdogs, [Watchdog { kind, pa: 0x20b_c000, has_clock: true }], "the other is disabled");
     let registers = |link: &Config| match link.links[0] {
         Link::Serial(serial) => tree.uart(serial.registers),
@@ -217,6 +224,34 @@ fn a_watchdog_is_fed_without_being_asked_only_if_its_clock_runs() {
         assert_eq!(watchdogs(compatible, clocks), [has_clock], "{compatible} {clocks:?}");
     }
     assert_eq!(watchdogs("qcom,kpss-wdt", &[]), []);
+}
+
+#[test]
+fn ethernets_are_in_the_order_of_their_aliases() {
+    let mut tree = Builder::default()
+        .begin("")
+        .begin("aliases")
+        .text("ethernet10", "/ethernet@2")
+        .text("ethernet1", "/ethernet@3")
+        .text("ethernetx", "/ethernet@1")
+        .text("ethernet300", "/ethernet@4")
+        .end();
+    let macs: [&[u8]; 5] = [&[0; 6], &[1, 2, 3, 4, 5, 6], &[2, 1, 0, 0, 0, 1], &[2; 5], &[2; 7]];
+    for (number, mac) in (0..5).zip(macs) {
+        tree = tree
+            .begin(&alloc::format!("ethernet@{number}"))
+            .text("compatible", "fsl,imx6ul-fec\0fsl,imx6q-fec")
+            .cells("reg", &[0, number * 0x1000, 0x1000])
+            .property("local-mac-address", mac)
+            .text("phy-mode", "rmii")
+            .end();
+    }
+    let tree = tree.end().read();
+    let order: Vec<_> = tree.ethernets.iter().map(|ethernet| ethernet.pa >> 12).collect();
+    assert_eq!(order, [3, 2, 0, 1, 4]);
+    let macs: Vec<_> = tree.ethernets.iter().filter_map(|ethernet| ethernet.mac).collect();
+    assert_eq!(macs, [[2, 1, 0, 0, 0, 1]], "what is no card's address is none");
+    assert!(tree.ethernets.iter().all(|ethernet| ethernet.interface == fec::Interface::Rmii));
 }
 
 #[test]
