@@ -2,7 +2,9 @@
 //! the test needs.
 
 pub mod fec;
+pub mod gpt;
 pub mod imx6;
+pub mod long_count;
 pub mod uart;
 pub mod watchdog;
 

@@ -49,6 +49,8 @@ pub struct DeviceTree {
     pub stdout: Option<(usize, Option<u32>)>,
     /// virtio devices that no bus tells of.
     pub virtio_mmio: Vec<MmioRegion>,
+    /// A timer for processors without one.
+    pub timer: Option<Imx6Timer>,
     /// Watchdogs that are not disabled.
     pub watchdogs: Vec<Watchdog>,
     /// Ethernet controllers: those with an alias first, in the order of these.
@@ -90,6 +92,17 @@ pub struct Ethernet {
     pub mac: Option<[u8; 6]>,
     /// How its transceiver is connected.
     pub interface: fec::Interface,
+}
+
+/// The general-purpose timer of an i.MX6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imx6Timer {
+    /// Physical address of its registers.
+    pub pa: u64,
+    /// Of the clock controller's.
+    pub clocks_pa: u64,
+    /// It divides the crystal by itself.
+    pub divides: bool,
 }
 
 impl DeviceTree {

@@ -10,7 +10,7 @@ mod uart;
 
 use memory::{PhysAddr, PhysMemory, ReadFault};
 
-pub use device_tree::{Conduit, DeviceTree, Ethernet, Watchdog};
+pub use device_tree::{Conduit, DeviceTree, Ethernet, Imx6Timer, Watchdog};
 pub use mcfg::Ecam;
 pub use uart::Uart;
 

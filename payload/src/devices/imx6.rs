@@ -20,6 +20,7 @@ const CRYSTAL_HERTZ: u32 = 24_000_000;
 
 /// Gates: two bits each, both set for "always on" (18.6.23).
 const ENET: u32 = 0b11 << 10;
+const TIMER: u32 = 0b1111 << 20;
 const UARTS: u32 = 0b1111 << 24;
 
 /// The clock controller.
@@ -46,6 +47,11 @@ impl<R: Registers> Clocks<R> {
         self.start(CCGR1, ENET);
     }
 
+    /// Turns the general-purpose timer's clocks on.
+    pub fn start_timer(&mut self) {
+        self.start(CCGR1, TIMER);
+    }
+
     fn start(&mut self, offset: usize, gates: u32) {
         let open = self.registers.get(offset);
         if open & gates != gates {
@@ -66,7 +72,8 @@ mod tests {
         clocks.start_ethernet();
         clocks.start_uarts();
         clocks.start_uarts();
-        assert_eq!(registers.writes(), [(CCGR1, 0xc01), (CCGR5, 0x3f00_0003)]);
+        clocks.start_timer();
+        assert_eq!(registers.writes(), [(CCGR1, 0xc01), (CCGR5, 0x3f00_0003), (CCGR1, 0xf0_0c01)]);
     }
 
     #[test]

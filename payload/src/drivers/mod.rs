@@ -3,7 +3,7 @@
 pub(crate) mod cards;
 pub(crate) mod console;
 mod dma;
-mod mmio;
+pub(crate) mod mmio;
 pub(crate) mod uart;
 mod virtio;
 mod virtio_legacy;

@@ -4,6 +4,11 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
 use rcapture_payload::boot::DeviceTree;
 
+use crate::arch::clock::Rate;
+
+/// Where the firmware left no rate: what most boards have had.
+const GUESSED_HERTZ: u64 = 24_000_000;
+
 /// Nothing is to be looked for: it is the processor's own.
 pub(crate) const fn find(_tree: &DeviceTree) {}
 
@@ -14,8 +19,11 @@ pub(crate) fn ticks() -> u64 {
     CNTVCT_EL0.get()
 }
 
-/// Ticks per second, if the firmware said.
-pub(crate) fn hertz() -> Option<u64> {
+/// Its rate.
+pub(crate) fn rate() -> Rate {
     // 32 bits (D19.12.2).
-    Some(CNTFRQ_EL0.get() & 0xffff_ffff).filter(|hertz| *hertz > 0)
+    match CNTFRQ_EL0.get() & 0xffff_ffff {
+        0 => Rate { hertz: GUESSED_HERTZ, is_guess: true },
+        hertz => Rate { hertz, is_guess: false },
+    }
 }

@@ -61,6 +61,7 @@ exception_common:
     .globl guarded_copy
     .globl guarded_copy_access
     .globl guarded_copy_resume
+    .type guarded_copy, %function
     .balign 16
 guarded_copy:
     push {r4-r11, lr}

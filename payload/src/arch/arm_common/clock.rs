@@ -2,43 +2,50 @@
 
 use core::time::Duration;
 
-use crate::arch::counter::hertz;
+use crate::arch::counter::rate;
 pub(crate) use crate::arch::counter::{find, ticks};
 
-/// Where nobody knows the rate: what most boards have had.
-const GUESSED_HERTZ: u64 = 24_000_000;
+/// How often the counter counts in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Less than 2^32, and not 0.
+    pub(crate) hertz: u64,
+    /// Nobody says.
+    pub(crate) is_guess: bool,
+}
 
 /// Ticks after which a device is given up: two seconds.
 pub(crate) fn patience_ticks() -> u64 {
-    hertz().unwrap_or(GUESSED_HERTZ) * 2
+    rate().hertz * 2
 }
 
 /// A monotonic clock that starts at zero.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: u64,
-    hertz: u64,
+    rate: Rate,
 }
 
 impl Clock {
     /// Starts it.
     pub(crate) fn start() -> Self {
-        Self { start: ticks(), hertz: hertz().unwrap_or(GUESSED_HERTZ) }
+        Self { start: ticks(), rate: rate() }
     }
 
     /// Ticks per second, if nobody knows them.
     pub(crate) fn guessed_hertz(&self) -> Option<u64> {
-        hertz().is_none().then_some(self.hertz)
+        self.rate.is_guess.then_some(self.rate.hertz)
     }
 }
 
 impl capture::Clock for Clock {
     /// Time since the start.
     fn now(&self) -> Duration {
+        let hertz = self.rate.hertz;
         let ticks = ticks().saturating_sub(self.start);
-        let seconds = ticks / self.hertz;
-        // No overflow: the remainder is below 2^32, as rates are, and 10^9 is below 2^30.
-        let nanoseconds = (ticks % self.hertz) * 1_000_000_000 / self.hertz;
+        let seconds = ticks / hertz;
+        // No overflow: the remainder is below 2^32, and 10^9 is below 2^30.
+        let nanoseconds = (ticks % hertz) * 1_000_000_000 / hertz;
         Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
     }
 }

@@ -6,7 +6,7 @@ use core::ops::Range;
 use capture::config::{ElfCoreHdr, MmioRegion, Tty, TtyDriver};
 use memory::PhysAddr;
 
-use super::{Conduit, DeviceTree, Ethernet, MAX_KEPT, NamedUart, Watchdog};
+use super::{Conduit, DeviceTree, Ethernet, Imx6Timer, MAX_KEPT, NamedUart, Watchdog};
 use crate::boot::fdt::{Event, text};
 use crate::boot::{Ecam, Uart};
 use crate::devices::{fec, watchdog};
@@ -159,6 +159,7 @@ enum Kind {
     ImxUart,
     Imx6Clocks,
     Fec,
+    Imx6Timer { divides: bool },
     ImxWatchdog,
     Watchdog(watchdog::Kind),
     VirtioMmio,
@@ -166,7 +167,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [(&[u8], Self); 17] = [
+    const ALL: [(&[u8], Self); 19] = [
         (b"arm,pl011", Self::Pl011 { is_fixed: false }),
         (b"arm,sbsa-uart", Self::Pl011 { is_fixed: true }),
         (b"ns16550a", Self::Ns16550),
@@ -178,6 +179,8 @@ impl Kind {
         (b"fsl,imx6q-ccm", Self::Imx6Clocks),
         (b"fsl,imx6q-fec", Self::Fec),
         (b"fsl,imx6ul-fec", Self::Fec),
+        (b"fsl,imx6q-gpt", Self::Imx6Timer { divides: false }),
+        (b"fsl,imx6dl-gpt", Self::Imx6Timer { divides: true }),
         (b"fsl,imx6q-wdt", Self::ImxWatchdog),
         (b"fsl,imx21-wdt", Self::ImxWatchdog),
         (b"arm,sp805", Self::Watchdog(watchdog::Kind::Sp805)),
@@ -219,6 +222,8 @@ pub(super) struct Walk<'a> {
     /// Clocks of one rate: phandle and hertz.
     clocks: Vec<(u32, u32)>,
     imx6_clocks_pa: Option<u64>,
+    /// Where it is, and whether it divides the crystal.
+    imx6_timer: Option<(u64, bool)>,
     /// phandle of an i.MX6's clock controller that never turns its watchdogs' clock, "ipg", off.
     ipg: Option<u32>,
     aliases: Vec<(&'a [u8], &'a [u8])>,
@@ -353,6 +358,7 @@ impl<'a> Walk<'a> {
                 let ethernet = Ethernet { pa, clocks_pa: None, mac: node.mac, interface };
                 keep(&mut self.ethernets, (self.path.clone(), ethernet));
             }
+            Kind::Imx6Timer { divides } => self.imx6_timer = Some((pa, divides)),
             Kind::ImxWatchdog => {
                 let kind = watchdog::Kind::Imx { resets_board: node.resets_board };
                 keep(&mut self.watchdogs, (kind, pa, node.clocks));
@@ -411,6 +417,10 @@ impl<'a> Walk<'a> {
                 self.runs(clocks) || matches!(kind, watchdog::Kind::Imx { .. }) && self.is_ipg(clocks);
             keep(&mut self.tree.watchdogs, Watchdog { kind, pa, has_clock });
         }
+        self.tree.timer = self
+            .imx6_timer
+            .zip(self.imx6_clocks_pa)
+            .map(|((pa, divides), clocks_pa)| Imx6Timer { pa, clocks_pa, divides });
         let alias_of = |path: &[u8], kind: &[u8]| -> Option<u8> {
             let mut digits = self.aliases.iter().filter(|(_, of)| *of == path);
             let digits = digits.find_map(|(name, _)| name.strip_prefix(kind))?;

@@ -181,6 +181,8 @@ fn a_board_with_an_imx6_is_understood() {
     };
     assert_eq!(tree.ethernets, [ethernet]);
     assert_eq!(tree.watchdogs, [Watchdog { kind, pa: 0x20b_c000, has_clock: true }], "the other is disabled");
+    let timer = Imx6Timer { pa: 0x209_8000, clocks_pa: 0x20c_4000, divides: false };
+    assert_eq!(tree.timer, Some(timer));
     let registers = |link: &Config| match link.links[0] {
         Link::Serial(serial) => tree.uart(serial.registers),
         Link::Tcp(_) => None,
