@@ -46,6 +46,7 @@ mod arch;
 mod archive;
 mod control;
 pub mod crash;
+mod drgn;
 pub mod ether;
 mod initramfs;
 mod kdump;
@@ -62,6 +63,7 @@ mod truth;
 
 pub use arch::Arch;
 pub use crash::{Crash, Said};
+pub use drgn::Drgn;
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
 pub use kdump::Kdump;

@@ -1,7 +1,10 @@
-//! drgn (with libkdumpfile inside), another reader of vmcores: from PyPI, in a virtual environment of the lab's cache.
+//! What drgn, another reader of vmcores, sees in one.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+
+use rcapture_qemu::{Drgn, Lab};
+
+use crate::DUMP;
 
 /// Reads 16 bytes at each physical address of each dump, and prints them: one line a dump.
 const SCRIPT: &str = "
@@ -29,9 +32,8 @@ print(','.join(frame.name or '?' for frame in program.crashed_thread().stack_tra
 /// # Errors
 /// Why drgn could not be had.
 pub fn crashed_stack(dump: &Path, debug_files: &[&Path]) -> Result<Vec<String>, String> {
-    let output = Command::new(python()?).args(["-c", STACK]).arg(dump).args(debug_files).output().unwrap();
-    assert!(output.status.success(), "drgn: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).trim().split(',').map(str::to_owned).collect())
+    let said = drgn()?.run(STACK, [dump].iter().chain(debug_files), DUMP).unwrap();
+    Ok(said.trim().split(',').map(str::to_owned).collect())
 }
 
 /// What drgn reads at `addresses`: for each dump a list of 16 bytes in hexadecimal. `Err`: there is no drgn here.
@@ -39,37 +41,12 @@ pub fn crashed_stack(dump: &Path, debug_files: &[&Path]) -> Result<Vec<String>, 
 /// # Errors
 /// Why drgn could not be had.
 pub fn read_16_bytes(dumps: &[&Path], addresses: &[u64]) -> Result<Vec<Vec<String>>, String> {
-    let python = python()?;
     let list = addresses.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-    let output = Command::new(python).args(["-c", SCRIPT, &list]).args(dumps).output().unwrap();
-    assert!(output.status.success(), "drgn: {}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout);
+    let arguments = [Path::new(&list)].into_iter().chain(dumps.iter().copied());
+    let said = drgn()?.run(SCRIPT, arguments, DUMP).unwrap();
     Ok(said.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect())
 }
 
-/// A Python with drgn.
-fn python() -> Result<PathBuf, String> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    let environment = cache.ok_or("neither $XDG_CACHE_HOME nor $HOME is set")?.join("rcapture/drgn");
-    let python = environment.join("bin/python");
-    let has_drgn = |python: &Path| {
-        Command::new(python).args(["-c", "import drgn"]).output().is_ok_and(|it| it.status.success())
-    };
-    if !has_drgn(&python) {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--timeout", "30", "drgn"]))?;
-    }
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().last().unwrap_or_default();
-    output
-        .status
-        .success()
-        .then_some(())
-        .ok_or_else(|| format!("{}: {last}", command.get_program().display()))
+fn drgn() -> Result<Drgn, String> {
+    Lab::open().and_then(|lab| lab.drgn()).map_err(|error| error.to_string())
 }

@@ -81,6 +81,6 @@ fn virt_with_lpae_1_gib_1_cpu_linux_6_1() {
     let spec = Spec { memory_mib: 1024, smp: 1, cmdline: "rcapture.final=poweroff", ..Spec::arm_lpae() };
     let whole = Whole::of(&spec);
     let dump = dump::open(&whole.vmcore()).unwrap();
-    assert!(dump.facts().vmcoreinfo().config("CONFIG_ARM_LPAE"), "the kernel's page tables are long ones");
+    assert!(dump.facts().vmcoreinfo().config("ARM_LPAE"), "the kernel's page tables are long ones");
     whole.crash_reads_it(&spec);
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a machine crashes in QEMU, its memory comes over its serial port, crash(8) reads it.
+//! `cargo xtask demo`: a machine crashes in QEMU, its memory comes over its serial port, crash(8) or drgn reads it.
 
 use std::fs;
 use std::io::Read as _;
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rcapture_qemu::{Crash, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
+use rcapture_qemu::{Arch, Crash, Drgn, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host_tools::{self, Profile};
@@ -27,9 +27,23 @@ const POLL: Duration = Duration::from_millis(50);
 /// Lines of a kernel's log to show that does not say it panicked.
 const LAST_WORDS: usize = 25;
 
+/// For drgn: the task that crashed, and its stack.
+const STACK: &str = "
+import sys, drgn
+program = drgn.Program()
+program.set_core_dump(sys.argv[1])
+program.load_debug_info([sys.argv[2]])
+thread = program.crashed_thread()
+print(f'PID: {thread.tid}  COMMAND: \"{thread.object.comm.string_().decode()}\"')
+print(thread.stack_trace())
+";
+
 /// What to crash.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What kind of machine
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
     /// Debian suite whose kernel crashes
     #[arg(long, default_value = "bookworm")]
     suite: Suite,
@@ -49,12 +63,13 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let output = crate::workspace_root().join(&args.output);
     fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
 
-    step("what this machine must have", || setup::run(&[Need::ImageCompiler, Need::Qemu], interrupt))?;
-    let image = step("building the capture image", || image::build(Target::X86_64))?;
+    step("what this machine must have", || setup::run(&needs(args.arch), interrupt))?;
+    let image = step("building the capture image", || image::build(target(args.arch)))?;
     let tools = step("building rcapture", || host_tools::build(Profile::Dev, interrupt))?;
-    let stock = step("fetching a stock kernel and crash(8); the first time some 350 MB", || {
-        Stock::fetch(args.suite)
-    })?;
+    let stock =
+        step("fetching a stock kernel and what reads it; the first time some 350 MB, for arm 700", || {
+            Stock::fetch(args.arch, args.suite)
+        })?;
     let vmcore = step(&format!("crashing {} and receiving its memory", stock.kernel.release), || {
         crash_and_receive(args, &stock, &image, &tools.join("rcapture"), &output, interrupt)
     })?;
@@ -64,16 +79,14 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let log = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     println!("\nThe kernel's last words ({}):\n", path.display());
     println!("{}\n", last_words(&String::from_utf8_lossy(&log)));
-    let backtrace = step("opening the vmcore with crash(8)", || {
-        let sections = stock.crash.run(&stock.vmlinux, &vmcore, &["sys", "bt"], CRASH_DEADLINE)?;
-        Ok(sections.concat())
+    let backtrace = step(&format!("opening the vmcore with {}", stock.judge.name()), || {
+        Ok(stock.judge.backtrace(&stock.vmlinux, &vmcore)?)
     })?;
     println!("{backtrace}");
     println!(
-        "The dump: {}\nLook further:\n  crash {} {}",
+        "The dump: {}\nLook further:\n  {}",
         directory.display(),
-        stock.vmlinux.display(),
-        vmcore.display()
+        stock.judge.command(&stock.vmlinux, &vmcore)
     );
     Ok(())
 }
@@ -83,14 +96,65 @@ struct Stock {
     kernel: Kernel,
     vmlinux: PathBuf,
     userland: Userland,
-    crash: Crash,
+    judge: Judge,
 }
 
 impl Stock {
-    fn fetch(suite: Suite) -> Result<Self> {
-        let lab = Lab::open()?;
+    fn fetch(arch: Arch, suite: Suite) -> Result<Self> {
+        let lab = Lab::open()?.for_arch(arch);
         let kernel = lab.kernel(suite)?;
-        Ok(Self { vmlinux: lab.vmlinux(&kernel)?, userland: lab.userland()?, crash: lab.crash()?, kernel })
+        let judge = match arch {
+            Arch::X86_64 => Judge::Crash(lab.crash()?),
+            // A crash for another architecture would run in an emulator, for minutes.
+            Arch::Aarch64 | Arch::Arm => Judge::Drgn(lab.drgn()?),
+        };
+        Ok(Self { vmlinux: lab.vmlinux(&kernel)?, userland: lab.userland()?, judge, kernel })
+    }
+}
+
+/// Who reads the vmcore.
+enum Judge {
+    Crash(Crash),
+    Drgn(Drgn),
+}
+
+impl Judge {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash(8)",
+            Self::Drgn(_) => "drgn",
+        }
+    }
+
+    fn backtrace(&self, vmlinux: &Path, vmcore: &Path) -> rcapture_qemu::Result<String> {
+        match self {
+            Self::Crash(crash) => {
+                crash.run(vmlinux, vmcore, &["sys", "bt"], CRASH_DEADLINE).map(|sections| sections.concat())
+            }
+            Self::Drgn(drgn) => drgn.run(STACK, [vmcore, vmlinux], CRASH_DEADLINE),
+        }
+    }
+
+    /// What one would type.
+    fn command(&self, vmlinux: &Path, vmcore: &Path) -> String {
+        let (vmlinux, vmcore) = (vmlinux.display(), vmcore.display());
+        match self {
+            Self::Crash(_) => format!("crash {vmlinux} {vmcore}"),
+            Self::Drgn(_) => format!("drgn -s {vmlinux} -c {vmcore}"),
+        }
+    }
+}
+
+fn needs(arch: Arch) -> Vec<Need> {
+    let reader = (arch != Arch::X86_64).then_some(Need::PythonVenv);
+    [Need::ImageCompiler, Need::Qemu].into_iter().chain(reader).collect()
+}
+
+const fn target(arch: Arch) -> Target {
+    match arch {
+        Arch::X86_64 => Target::X86_64,
+        Arch::Aarch64 => Target::Aarch64,
+        Arch::Arm => Target::Arm,
     }
 }
 
@@ -107,6 +171,8 @@ fn crash_and_receive(
     let line = Line::spawn(LineOptions::default())?;
     let machine = Machine::builder(stock.kernel.clone(), stock.userland.clone())
         .memory_mib(args.memory)
+        // QEMU's device tree for 32-bit Arm has a megabyte, which goes into the reservation.
+        .crashkernel(if args.arch == Arch::Arm { "5M" } else { "4M" })
         .capture_image(image)
         // A serial port in QEMU is slow: nothing is put into memory for its own sake, and what was freed is zeros.
         .populate(false)

@@ -50,9 +50,11 @@ impl Need {
             }
             Self::Qemu => Ok(missing_for(&[
                 ("qemu-system-x86_64", "qemu-system-x86"),
+                // It has those for 32 bits, too.
                 ("qemu-system-aarch64", "qemu-system-arm"),
             ])),
             Self::ForeignTools => Ok(missing_for(&[
+                // It has the one for 32 bits, too.
                 ("qemu-aarch64-static", "qemu-user-static"),
                 ("make", "make"),
                 ("gcc", "gcc"),

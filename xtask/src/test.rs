@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rcapture_qemu::{Arch, Lab, Suite};
+use rcapture_qemu::{Arch, Flavour, Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
 use crate::host_tools::{self, Profile};
@@ -193,21 +193,32 @@ impl Run<'_> {
 /// The suites whose kernels' debug information is needed in every run, some 300 MB each.
 const WITH_DEBUG_INFORMATION: [Suite; 1] = [Suite::Bookworm];
 
-/// The suites whose kernels crash on aarch64.
-const AARCH64_SUITES: [Suite; 3] = [Suite::Bookworm, Suite::Trixie, Suite::Sid];
+/// The suites whose kernels crash on Arm.
+const ARM_SUITES: [Suite; 3] = [Suite::Bookworm, Suite::Trixie, Suite::Sid];
+
+/// Those whose kernels for more than 4 GiB crash.
+const LPAE_SUITES: [Suite; 1] = [Suite::Bookworm];
+
+/// Machines whose kernels crash.
+const KERNELS: [(Arch, Flavour, &[Suite]); 4] = [
+    (Arch::X86_64, Flavour::Usual, &Suite::ALL),
+    (Arch::Aarch64, Flavour::Usual, &ARM_SUITES),
+    (Arch::Arm, Flavour::Usual, &ARM_SUITES),
+    (Arch::Arm, Flavour::Lpae, &LPAE_SUITES),
+];
 
 /// Brings everything into the lab's cache, so that no test waits for the network.
 fn fetch(is_full: bool) -> Result<()> {
     let lab = Lab::open()?;
-    for (arch, suites) in [(Arch::X86_64, &Suite::ALL[..]), (Arch::Aarch64, &AARCH64_SUITES)] {
-        let lab = lab.clone().for_arch(arch);
+    for (arch, flavour, suites) in KERNELS {
+        let lab = lab.clone().for_arch(arch).with_flavour(flavour);
         for suite in suites {
             let kernel = lab.kernel(*suite)?;
             if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
                 lab.vmlinux(&kernel)?;
             }
             // In other ways than by sysrq Linux 6.1 crashes; of a PC only the long way round.
-            if *suite == Suite::Bookworm && (is_full || arch != Arch::X86_64) {
+            if *suite == Suite::Bookworm && flavour == Flavour::Usual && (is_full || arch != Arch::X86_64) {
                 lab.crash_module(&kernel)?;
             }
         }

@@ -22,6 +22,7 @@ pub use suite::Suite;
 
 use crate::arch::Arch;
 use crate::crash::Crash;
+use crate::drgn::Drgn;
 use crate::makedumpfile::Makedumpfile;
 use crate::outcome::{Error, IoContext, Result};
 use crate::root::Root;
@@ -211,6 +212,14 @@ impl Lab {
     pub fn makedumpfile(&self) -> Result<Makedumpfile> {
         let (root, version) = self.root("makedumpfile", MAKEDUMPFILE_SUITE, &["makedumpfile"])?;
         Makedumpfile::in_root(root, version)
+    }
+
+    /// drgn, which reads dumps of any architecture.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if it is not in the cache and cannot be installed.
+    pub fn drgn(&self) -> Result<Drgn> {
+        Drgn::in_environment(&self.cache.root().join("drgn"))
     }
 
     /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
