@@ -26,6 +26,28 @@ program.load_debug_info(sys.argv[2:])
 print(','.join(frame.name or '?' for frame in program.crashed_thread().stack_trace()))
 ";
 
+/// Prints how many tasks there are, and the kernel's log.
+const TASKS_AND_LOG: &str = "
+import sys, drgn
+from drgn.helpers.linux.pid import for_each_task
+from drgn.helpers.linux.printk import get_dmesg
+program = drgn.Program()
+program.set_core_dump(sys.argv[1])
+program.load_debug_info([sys.argv[2]])
+print(len(list(for_each_task(program))))
+print(get_dmesg(program).decode(errors='replace'))
+";
+
+/// How many tasks drgn finds, and the kernel's log. `Err`: there is no drgn here.
+///
+/// # Errors
+/// Why drgn could not be had.
+pub fn tasks_and_log(dump: &Path, vmlinux: &Path) -> Result<(usize, String), String> {
+    let said = drgn()?.run(TASKS_AND_LOG, [dump, vmlinux], DUMP).unwrap();
+    let (tasks, log) = said.split_once('\n').unwrap();
+    Ok((tasks.parse().unwrap(), log.to_owned()))
+}
+
 /// The functions on the stack of the task that crashed, innermost first, by the debug information of these files. `Err`:
 /// there is no drgn here.
 ///

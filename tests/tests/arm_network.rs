@@ -24,20 +24,15 @@ fn sabrelite(suite: Suite, settings: &'static str) {
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test"]
-fn an_imx6_by_its_own_ethernet_linux_6_1() {
-    sabrelite(Suite::Bookworm, ADDRESS);
-}
-
-#[test]
-#[ignore = "needs QEMU: cargo xtask test"]
 fn an_imx6_by_its_own_ethernet_and_dhcp_linux_7_2() {
     sabrelite(Suite::Sid, "ip=dhcp");
 }
 
 #[test]
 #[ignore = "needs QEMU: cargo xtask test --full"]
-fn an_imx6_by_its_own_ethernet_linux_6_12() {
+fn an_imx6_by_its_own_ethernet_with_the_other_kernels() {
     if !is_left_to_full() {
+        sabrelite(Suite::Bookworm, ADDRESS);
         sabrelite(Suite::Trixie, ADDRESS);
     }
 }

@@ -214,7 +214,8 @@ fn fetch(is_full: bool) -> Result<()> {
         let lab = lab.clone().for_arch(arch).with_flavour(flavour);
         for suite in suites {
             let kernel = lab.kernel(*suite)?;
-            if is_full || WITH_DEBUG_INFORMATION.contains(suite) {
+            let is_needed = flavour == Flavour::Usual && WITH_DEBUG_INFORMATION.contains(suite);
+            if is_full || is_needed {
                 lab.vmlinux(&kernel)?;
             }
             // In other ways than by sysrq Linux 6.1 crashes; of a PC only the long way round.
