@@ -13,8 +13,14 @@ const TREE_PA: u64 = 0x4800_0000;
 pub fn device_tree(data: &[u8]) {
     let memory = SliceMemory { start: TREE_PA, bytes: data, long_bytes: 8 };
     let tree = DeviceTree::read(&memory, PhysAddr(TREE_PA));
-    let kept =
-        [tree.memory.len(), tree.uarts.len(), tree.watchdogs.len(), tree.ethernets.len(), tree.virtio_mmio.len(), tree.ecam.len()];
+    let kept = [
+        tree.memory.len(),
+        tree.uarts.len(),
+        tree.watchdogs.len(),
+        tree.ethernets.len(),
+        tree.virtio_mmio.len(),
+        tree.ecam.len(),
+    ];
     assert!(kept.into_iter().all(|count| count <= MAX_KEPT));
     assert!(tree.cmdline.len() <= data.len());
     for (index, uart) in tree.uarts.iter().enumerate() {
