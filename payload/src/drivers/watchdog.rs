@@ -1,4 +1,4 @@
-//! The watchdogs of the machine, which are fed by everybody who waits: whoever looks at the clock.
+//! The watchdogs of the machine, which are fed by everybody who waits: whoever looks at the clock, or gives a line bytes.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
