@@ -44,7 +44,7 @@ pub(super) fn write(
     let leaves_zeros = facts.dump_level & DumpLevel::ZERO != 0;
     let min_zero_bytes = if leaves_zeros { MIN_ZERO_PAGES * page_bytes } else { u64::MAX };
     let segments = segments(facts);
-    let max_loads = max_loads(&segments, &stretches, min_zero_bytes);
+    let max_loads = max_loads(&segments, &stretches, min_zero_bytes) + 1;
     // A stretch begins at the same place of a page in the file as in memory.
     let max_data_bytes = stretches.iter().map(|stretch| stretch.end - stretch.start + 2 * page_bytes).sum();
     // 64 bytes for every header are enough in either class.
@@ -163,7 +163,14 @@ fn loads<'a>(
 ) -> impl Iterator<Item = LoadSegment> + Clone + use<'a> {
     // On arm addresses go on behind 4 GiB from 0 on: kexec gives all RAM one, but not all of it is mapped.
     let last_va = u64::MAX >> (64 - 8 * machine.long_bytes());
-    overlaps(segments, stretches, |stretch| (stretch.start, stretch.end)).map(
+    // crash takes the first PT_LOAD's address for where RAM begins on arm, whose VMCOREINFO does not say, and its place in the
+    // file for where the bytes begin: one without any, as pages there may be left out.
+    let start_of_ram =
+        segments.iter().min_by_key(|segment| segment.p_paddr).filter(|_| machine == Machine::Arm);
+    let p_offset = stretches.first().map_or(0, |stretch| stretch.offset);
+    let start_of_ram =
+        start_of_ram.map(|segment| LoadSegment { p_offset, p_filesz: 0, p_memsz: 0, ..*segment });
+    let kept = overlaps(segments, stretches, |stretch| (stretch.start, stretch.end)).map(
         move |(segment, stretch, start, end)| LoadSegment {
             // All ones: the kernel has not mapped it.
             p_vaddr: match segment.p_vaddr {
@@ -175,7 +182,8 @@ fn loads<'a>(
             p_filesz: end.min(stretch.file_end).saturating_sub(start),
             p_memsz: end - start,
         },
-    )
+    );
+    start_of_ram.into_iter().chain(kept)
 }
 
 /// What of each segment is in each stretch of memory, from where to where. The stretches, whose `range` is asked for, are
