@@ -99,7 +99,7 @@ impl fmt::Display for Place {
 ///
 /// # Errors
 /// If it is not there, or none has a carrier.
-#[inline(never)] // queues are made on the stack, 32 KiB of it: they must not stay there
+#[inline(never)] // what it takes of the stack must not stay there
 pub(crate) fn open(config: &Config, platform: &Platform) -> Result<Box<dyn Card>, CardError> {
     let clock = &platform.clock;
     let space = ConfigSpace::new(&platform.ecam);
@@ -133,11 +133,19 @@ pub(crate) fn open(config: &Config, platform: &Platform) -> Result<Box<dyn Card>
 }
 
 fn start_virtio(transport: AnyTransport, mac: [u8; 6]) -> Result<Box<dyn Card>, virtio_drivers::Error> {
-    Ok(match transport {
-        AnyTransport::Modern(transport) => Box::new(VirtioNet::new(transport, mac)?),
-        AnyTransport::Legacy(transport) => Box::new(VirtioNet::new(transport, mac)?),
-        AnyTransport::Mmio(transport) => Box::new(VirtioNet::new(transport, mac)?),
-    })
+    match transport {
+        AnyTransport::Modern(transport) => start_virtio_at(transport, mac),
+        AnyTransport::Legacy(transport) => start_virtio_at(transport, mac),
+        AnyTransport::Mmio(transport) => start_virtio_at(transport, mac),
+    }
+}
+
+#[inline(never)] // queues are made on the stack, 32 KiB of it: not those of three kinds at once
+fn start_virtio_at<T: Transport + 'static>(
+    transport: T,
+    mac: [u8; 6],
+) -> Result<Box<dyn Card>, virtio_drivers::Error> {
+    Ok(Box::new(VirtioNet::new(transport, mac)?))
 }
 
 /// virtio network cards in the order of their addresses, on all buses: a machine may have more roots than bus 0, and only AML
