@@ -105,10 +105,12 @@ impl<R: Registers<u16> + Registers<u32>> Watchdog<R> {
     }
 
     /// Resets the machine, soon; `false`: its kind cannot. Should it miss that, its time of half a second begins.
-    pub fn reset(&mut self) -> bool {
+    /// `of_all`: the chip and the board, whatever the device tree says.
+    pub fn reset(&mut self, of_all: bool) -> bool {
         let Kind::Imx { resets_board } = self.kind else { return false };
+        let other = if resets_board { SRS } else { WDA };
         for _ in 0..RESET_TRIES {
-            self.registers.set(WCR, WDE | if resets_board { SRS } else { WDA });
+            self.registers.set(WCR, if of_all { WDE } else { WDE | other });
         }
         SERVICE.into_iter().for_each(|word| self.registers.set(WSR, word));
         true
@@ -190,17 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn the_one_of_an_imx_resets_the_chip_or_the_board() {
-        for (resets_board, control) in [(false, 0x24), (true, 0x14)] {
+    fn the_one_of_an_imx_resets_the_chip_or_the_board_or_both() {
+        let trials = [(false, false, 0x24), (true, false, 0x14), (false, true, 0x4), (true, true, 0x4)];
+        for (resets_board, of_all, control) in trials {
             let mut watchdog = Watchdog::new(Kind::Imx { resets_board }, Fake::default());
-            assert!(watchdog.reset());
+            assert!(watchdog.reset(of_all));
             let writes = watchdog.registers.writes;
             assert_eq!(writes[..3], [(0, 16, control); 3]);
             assert_eq!(writes[3..], [(2, 16, 0x5555), (2, 16, 0xaaaa)]);
         }
         for kind in [Kind::Sp805, Kind::DesignWare] {
             let mut watchdog = Watchdog::new(kind, Fake::default());
-            assert!(!watchdog.reset() && watchdog.registers.writes.is_empty());
+            assert!(!watchdog.reset(true) && watchdog.registers.writes.is_empty());
         }
     }
 }

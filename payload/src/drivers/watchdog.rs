@@ -86,11 +86,14 @@ pub(crate) fn feed_if_due() {
 /// Resets the machine by a watchdog; returns if none can, or it does not.
 pub(crate) fn reset() {
     let Some(mut fed) = FED.try_lock() else { return };
-    if fed.iter_mut().any(Watchdog::reset) {
-        let since = ticks();
-        // Without feeding any.
-        while ticks().saturating_sub(since) < patience_ticks() {
-            core::hint::spin_loop();
+    // The second time as bluntly as it goes: QEMU's resets neither chip nor board alone once Linux has armed it.
+    for of_all in [false, true] {
+        if fed.iter_mut().any(|watchdog| watchdog.reset(of_all)) {
+            let since = ticks();
+            // Without feeding any.
+            while ticks().saturating_sub(since) < patience_ticks() {
+                core::hint::spin_loop();
+            }
         }
     }
 }
