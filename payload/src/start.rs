@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use capture::config::{Config, Link as ConfiguredLink, SerialLink as SerialConfig, TcpLink as TcpConfig};
-use capture::{Clock as _, Crash, Link, Options, compress};
+use capture::{Clock as _, Crash, HEAP_BESIDE_ENCODER_BYTES, Link, Options, compress};
 use codec::Method;
 use rcapture_payload::net::TcpLink;
 use wire::SessionId;
@@ -24,9 +24,6 @@ const TRY_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// And so long it takes until they are.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-
-/// What a dump takes of the heap beside its encoder (crates/capture/tests/heap.rs measures 597 KiB).
-const PIPELINE_BYTES: usize = 640 * 1024;
 
 /// Runs on the image's own stack with its exception handlers loaded. `handover_pa` is where the loader left what it has to say.
 pub(crate) fn run(handover_pa: u64) -> ! {
@@ -195,7 +192,7 @@ impl Dump<'_> {
         let clock = &platform.clock;
         // An encoder that left too little for the rest would be the end of the dump: it gets what is beside that.
         let mut rest: Vec<u8> = Vec::new();
-        let _ = rest.try_reserve_exact(PIPELINE_BYTES);
+        let _ = rest.try_reserve_exact(HEAP_BESIDE_ENCODER_BYTES);
         let encoder = method.encoder();
         // The compiler may not leave out what nobody looks at.
         drop(core::hint::black_box(rest));

@@ -19,6 +19,9 @@ use crate::{Clock, Crash, Link};
 /// A line of progress for whoever watches the console.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
+/// What a dump takes of the heap at most, beside its encoder.
+pub const HEAP_BESIDE_ENCODER_BYTES: usize = 640 * 1024;
+
 /// How to dump.
 pub struct Options {
     /// The session's number; should differ from one crash to the next.

@@ -31,6 +31,6 @@ mod runs;
 mod uts;
 
 pub use crash::{Crash, Fault};
-pub use dump::{Budget, Options, SendError, send};
+pub use dump::{Budget, HEAP_BESIDE_ENCODER_BYTES, Options, SendError, send};
 pub use link::{Clock, Link};
 pub use pump::{LinkStalled, Unanswered};

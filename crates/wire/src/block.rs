@@ -167,7 +167,7 @@ mod tests {
             Block::decode(&bytes)
         };
         assert_eq!(with(2, 77), Err(BlockError::Codec(77)));
-        assert_eq!(with(3, 2), Err(BlockError::Filter(2)));
+        assert_eq!(with(3, 4), Err(BlockError::Filter(4)));
         assert_eq!(with(7, 0xff), Err(BlockError::TooLarge(0xff00_0003)));
         assert!(matches!(with(4, 9), Err(BlockError::Decode(_))));
         assert_eq!(Block::decode(&header().encode()[..20]), Err(BlockError::Truncated));
