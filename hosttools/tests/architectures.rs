@@ -9,6 +9,7 @@ use memory::{DumpLevel, MemoryMap, PageClass};
 use rcapture::Error;
 use rcapture::dump::{self, Dump, Facts, Filtered, PageReader, PageState};
 use rcapture::write::{self, Compression, Format, Options};
+use vmcore::elfcore::ElfCore;
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, CoreHeader, Machine};
 use vmcore::kdump::{Abi, DumpHeader, SubHeader};
@@ -176,6 +177,33 @@ fn a_vmcore_of_arm_is_an_elf_core_of_32_bits_unless_told_otherwise() {
     assert_eq!(sub_header.phys_base, arm::ARM_RAM);
 }
 
+/// By that crash finds the linear map.
+#[test]
+fn an_elf_core_of_arm_begins_where_ram_does_whatever_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vmcore");
+    let whole = Whole::arm();
+    let filtered = Filtered::new(&whole, DumpLevel::ALL);
+    written(&filtered, &path, Format::Elf);
+    let loads = elf_core(&path).loads;
+    let [first, second, ..] = loads.as_slice() else { panic!("{loads:?}") };
+    assert_eq!((first.p_paddr, first.p_vaddr), (arm::ARM_RAM, 0xc000_0000));
+    assert_eq!((first.p_filesz, first.p_memsz), (0, 0), "there is nothing of it");
+    assert_eq!(first.p_offset, second.p_offset, "headers end where the bytes begin");
+}
+
+fn elf_core(path: &Path) -> ElfCore {
+    let file = std::fs::read(path).unwrap();
+    let core = ElfCore::read(&mut |at, buf: &mut [u8]| {
+        let bytes = file.get(at as usize..).and_then(|rest| rest.get(..buf.len()));
+        bytes.is_some_and(|bytes| {
+            buf.copy_from_slice(bytes);
+            true
+        })
+    });
+    core.unwrap()
+}
+
 #[test]
 fn a_vmcore_of_aarch64_is_kdump_compressed_and_its_addresses_are_the_kernels() {
     let directory = tempfile::tempdir().unwrap();
@@ -189,15 +217,7 @@ fn a_vmcore_of_aarch64_is_kdump_compressed_and_its_addresses_are_the_kernels() {
     assert_eq!(sub_header.phys_base, arm::AARCH64_RAM);
 
     written(&whole, &path, Format::Elf);
-    let file = std::fs::read(&path).unwrap();
-    let core = vmcore::elfcore::ElfCore::read(&mut |at, buf: &mut [u8]| {
-        let bytes = file.get(at as usize..).and_then(|rest| rest.get(..buf.len()));
-        bytes.is_some_and(|bytes| {
-            buf.copy_from_slice(bytes);
-            true
-        })
-    });
-    let core = core.unwrap();
+    let core = elf_core(&path);
     assert_eq!((core.class, core.machine), (Class::ELF64, Machine::Aarch64));
     for load in core.loads {
         assert_eq!(load.p_vaddr, 0xffff_0000_0000_0000 + load.p_paddr - arm::AARCH64_RAM);
