@@ -11,7 +11,7 @@
 //! - **Truth**: the machine's memory as QEMU sees it, to compare a dump with page for page.
 //! - **Judge**: another program that says what a dump is worth: crash(8) what is in it, makedumpfile which pages a
 //!   dump level keeps.
-//! - **Outcome**: passed, failed, lost the machine, tool missing: four different things up to the exit code.
+//! - **Outcome**: passed, failed, lost the machine, tool missing, not supported: different things up to the exit code.
 //!
 //! # A run
 //! 1. [`Lab::open`] finds the cache; [`Lab::kernel`], [`Lab::userland`], [`Lab::vmlinux`] and [`Lab::crash`]
@@ -44,6 +44,7 @@
 
 mod arch;
 mod archive;
+mod boot_files;
 mod control;
 pub mod crash;
 mod drgn;
@@ -62,6 +63,7 @@ mod root;
 mod truth;
 
 pub use arch::Arch;
+pub use boot_files::BootFiles;
 pub use crash::{Crash, Said};
 pub use drgn::Drgn;
 pub use ether::{Ether, EtherOptions};

@@ -9,7 +9,7 @@ use rcapture_qemu::{Error, Outcome};
 
 /// Crashes stock kernels in QEMU, to test a crash capture.
 ///
-/// Exit status: 0 passed, 1 failed, 2 wrong usage, 4 the machine was lost, 5 a tool is missing.
+/// Exit status: 0 passed, 1 failed, 2 wrong usage, 4 the machine was lost, 5 a tool is missing, 6 not supported.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -19,18 +19,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Boot(Box<commands::boot::Boot>),
     Ether(commands::ether::Ether),
     Fetch(commands::fetch::Fetch),
     Line(commands::line::Line),
-    Run(Box<commands::run::Run>),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Boot(boot) => boot.run(),
         Command::Ether(ether) => ether.run(),
         Command::Fetch(fetch) => fetch.run(),
         Command::Line(line) => line.run(),
-        Command::Run(run) => run.run(),
     };
     let outcome = outcome.unwrap_or_else(|error| {
         eprintln!("rcapture-qemu: {error:#}");

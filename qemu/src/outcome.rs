@@ -20,16 +20,19 @@ pub enum Outcome {
     MachineLost,
     /// Something the run needs is not there (a program, a package, a suite, the mirror).
     ToolMissing,
+    /// The kernel, or the machine, cannot do what was asked for, whatever we do.
+    NotSupported,
 }
 
 impl Outcome {
-    /// The process's exit code: 0 passed, 1 failed, 4 machine lost, 5 tool missing (2 is wrong usage).
+    /// The process's exit code: 0 passed, 1 failed, 4 machine lost, 5 tool missing, 6 not supported (2 is wrong usage).
     pub const fn code(self) -> u8 {
         match self {
             Self::Passed => 0,
             Self::Failed => 1,
             Self::MachineLost => 4,
             Self::ToolMissing => 5,
+            Self::NotSupported => 6,
         }
     }
 }
@@ -47,6 +50,7 @@ impl fmt::Display for Outcome {
             Self::Failed => "failed",
             Self::MachineLost => "lost the machine",
             Self::ToolMissing => "tool missing",
+            Self::NotSupported => "not supported",
         })
     }
 }
@@ -61,6 +65,16 @@ pub enum Error {
         /// What is missing.
         what: String,
         /// What was seen.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// What was asked for cannot be done with this kernel, or on this machine.
+    #[error("{what}: not supported: {reason}; {remedy}")]
+    NotSupported {
+        /// What cannot be done, or used.
+        what: String,
+        /// Why not.
         reason: String,
         /// What to do about it.
         remedy: String,
@@ -150,6 +164,7 @@ impl Error {
         match self {
             Self::ToolMissing { .. } => Outcome::ToolMissing,
             Self::MachineLost { .. } => Outcome::MachineLost,
+            Self::NotSupported { .. } => Outcome::NotSupported,
             _ => Outcome::Failed,
         }
     }
@@ -183,10 +198,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_ends_have_four_exit_codes() {
-        let codes =
-            [Outcome::Passed, Outcome::Failed, Outcome::MachineLost, Outcome::ToolMissing].map(Outcome::code);
-        assert_eq!(codes, [0, 1, 4, 5]);
+    fn each_end_has_an_exit_code_of_its_own() {
+        let ends = [
+            Outcome::Passed,
+            Outcome::Failed,
+            Outcome::MachineLost,
+            Outcome::ToolMissing,
+            Outcome::NotSupported,
+        ];
+        assert_eq!(ends.map(Outcome::code), [0, 1, 4, 5, 6]);
     }
 
     #[test]

@@ -10,11 +10,15 @@ pub enum Flavour {
     Usual,
     /// Of 32-bit Arm: with page tables that reach beyond 4 GiB.
     Lpae,
+    /// The one for everything, where there is one for virtual machines, too.
+    Generic,
+    /// With PREEMPT_RT.
+    Rt,
 }
 
 impl Flavour {
     /// Every one.
-    pub(crate) const ALL: [Self; 2] = [Self::Usual, Self::Lpae];
+    pub(crate) const ALL: [Self; 4] = [Self::Usual, Self::Lpae, Self::Generic, Self::Rt];
 
     /// The end of its packages' names, if there is such a kernel.
     pub(crate) const fn debian(self, arch: Arch) -> Option<&'static str> {
@@ -23,7 +27,12 @@ impl Flavour {
             (Self::Usual, Arch::Aarch64) => Some("cloud-arm64"),
             (Self::Usual, Arch::Arm) => Some("armmp"),
             (Self::Lpae, Arch::Arm) => Some("armmp-lpae"),
-            (Self::Lpae, _) => None,
+            (Self::Generic, Arch::X86_64) => Some("amd64"),
+            (Self::Generic, Arch::Aarch64) => Some("arm64"),
+            (Self::Rt, Arch::X86_64) => Some("rt-amd64"),
+            (Self::Rt, Arch::Aarch64) => Some("rt-arm64"),
+            (Self::Rt, Arch::Arm) => Some("rt-armmp"),
+            (Self::Lpae, _) | (Self::Generic, Arch::Arm) => None,
         }
     }
 
@@ -32,6 +41,8 @@ impl Flavour {
         match self {
             Self::Usual => "",
             Self::Lpae => "-lpae",
+            Self::Generic => "-generic",
+            Self::Rt => "-rt",
         }
     }
 }

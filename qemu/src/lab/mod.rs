@@ -10,7 +10,6 @@ mod mirror;
 mod module;
 mod suite;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ pub use module::CrashKind;
 pub use suite::Suite;
 
 use crate::arch::Arch;
+use crate::boot_files::BootFiles;
 use crate::crash::Crash;
 use crate::drgn::Drgn;
 use crate::makedumpfile::Makedumpfile;
@@ -80,25 +80,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The files of those of `names` that are modules of this kernel, in their order. One that is not may be built in.
+    /// [`BootFiles::module_files`].
+    ///
+    /// # Errors
+    /// If a directory cannot be read.
     pub fn module_files(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut found = BTreeMap::new();
-        let mut pending = vec![self.modules.clone()];
-        while let Some(directory) = pending.pop() {
-            for entry in fs::read_dir(&directory).on("list", &directory)? {
-                let path = entry.on("list", &directory)?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                match name.split_once(".ko") {
-                    Some((module, "" | ".xz")) => drop(found.insert(module.to_owned(), path)),
-                    _ if path.is_dir() => pending.push(path),
-                    _ => {}
-                }
-            }
-        }
-        Ok(names.iter().filter_map(|&name| found.remove(name)).collect())
+        BootFiles::from(self.clone()).module_files(names)
     }
 }
 

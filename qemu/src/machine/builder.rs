@@ -11,8 +11,9 @@ use super::board::Board;
 use super::console::Console;
 use super::qmp::{Qmp, QmpError};
 use super::{Machine, START_DEADLINE};
+use crate::boot_files::BootFiles;
 use crate::initramfs::{self, Contents, Loader, Trigger, quoted};
-use crate::lab::{Kernel, Userland};
+use crate::lab::Userland;
 use crate::line::{Endpoint, Line};
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
@@ -50,7 +51,7 @@ const VIRTIO_MODULES: [&str; 7] = [
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until start()"]
 pub struct MachineBuilder {
-    kernel: Kernel,
+    kernel: BootFiles,
     userland: Userland,
     contents: Contents,
     memory_mib: u32,
@@ -62,6 +63,7 @@ pub struct MachineBuilder {
     arguments: Vec<String>,
     serial: Serial,
     is_console_apart: bool,
+    device_tree: Option<PathBuf>,
     /// What the guest's report is written to.
     report: Option<PathBuf>,
     /// Where somebody else already keeps what the machine sends.
@@ -71,7 +73,7 @@ pub struct MachineBuilder {
 }
 
 impl MachineBuilder {
-    pub(super) fn new(kernel: Kernel, userland: Userland) -> Self {
+    pub(super) fn new(kernel: BootFiles, userland: Userland) -> Self {
         let (arch, board) = (kernel.arch, kernel.arch.board());
         Self {
             kernel,
@@ -98,6 +100,7 @@ impl MachineBuilder {
             arguments: Vec::new(),
             serial: Serial::Log,
             is_console_apart: false,
+            device_tree: None,
             report: None,
             record: None,
             restore_from: None,
@@ -233,6 +236,12 @@ impl MachineBuilder {
         self
     }
 
+    /// The device tree that the kernel gets, not the one that QEMU makes or that came with the kernel.
+    pub fn device_tree(mut self, file: impl Into<PathBuf>) -> Self {
+        self.device_tree = Some(file.into());
+        self
+    }
+
     /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is
     /// stopped as it was when the snapshot was taken: [`Machine::cont`] lets it go on.
     pub fn restore_from(mut self, snapshot: impl Into<PathBuf>) -> Self {
@@ -311,6 +320,19 @@ impl MachineBuilder {
         self.kernel.module_files(&names)
     }
 
+    /// The file of the device tree that QEMU has to be given.
+    fn tree_for(&self, board: Board) -> Result<Option<PathBuf>> {
+        if self.device_tree.is_some() {
+            return Ok(self.device_tree.clone());
+        }
+        let Some(name) = board.device_tree else { return Ok(None) };
+        let trees = self.kernel.device_trees.as_ref().ok_or_else(|| {
+            let reason = format!("{} has none of its own", self.board);
+            Error::missing(format!("the device tree {name}"), reason, "name the file with --dtb")
+        })?;
+        Ok(Some(trees.join(name)))
+    }
+
     fn machine_board(&self) -> Board {
         Board::of(self.kernel.arch, &self.board)
     }
@@ -361,9 +383,9 @@ impl MachineBuilder {
             command.args(["-device", "virtio-balloon-pci"]);
         }
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", comma_doubled(monitor))]);
-        command.arg("-kernel").arg(&self.kernel.vmlinuz);
-        if let Some(tree) = board.device_tree {
-            command.arg("-dtb").arg(self.kernel.device_trees.join(tree));
+        command.arg("-kernel").arg(&self.kernel.image);
+        if let Some(tree) = self.tree_for(board)? {
+            command.arg("-dtb").arg(tree);
         }
         // A restored machine has its initramfs in memory, but the same ROMs must be there.
         if self.restore_from.is_none() {

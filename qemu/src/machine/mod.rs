@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 pub use builder::{MachineBuilder, Serial};
 
+use crate::boot_files::BootFiles;
 use crate::initramfs::quoted;
-use crate::lab::{Kernel, Userland};
+use crate::lab::Userland;
 use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 use crate::truth::Truth;
@@ -56,8 +57,8 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that boots `kernel` into `userland`.
-    pub fn builder(kernel: Kernel, userland: Userland) -> MachineBuilder {
-        MachineBuilder::new(kernel, userland)
+    pub fn builder(kernel: impl Into<BootFiles>, userland: Userland) -> MachineBuilder {
+        MachineBuilder::new(kernel.into(), userland)
     }
 
     /// Everything the machine sent on its line so far, as raw bytes in a file.

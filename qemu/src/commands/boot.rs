@@ -1,4 +1,4 @@
-//! `rcapture-qemu run`.
+//! `rcapture-qemu boot`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use rcapture_qemu::{Line, LineOptions, Loader, Machine, Outcome, Suite, Trigger}
 
 use super::Store;
 
-/// Boot a stock kernel, load a capture image, crash
+/// Boot a stock kernel, load a capture image, crash; who receives is up to you (`run` does it all)
 ///
 /// The guest says on its serial port how far it came: "LAB: init", "LAB: loaded" or "LAB: load failed",
 /// "LAB: crashing"; then come the kernel's panic and the capture image.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  rcapture-qemu run --image dist/x86_64/rcapture.bin --until 'rcapture 0.1.0' --record line.raw
-  rcapture-qemu run --image dist/x86_64/rcapture.bin --suite trixie --loader kexec-file-load \\
+  rcapture-qemu boot --image dist/x86_64/rcapture.bin --until 'rcapture 0.1.0' --record line.raw
+  rcapture-qemu boot --image dist/x86_64/rcapture.bin --suite trixie --loader kexec-file-load \\
       --cmdline rcapture.dump_level=31 --host unix-listen:/tmp/line --baud 115200 --bit-errors 1e-5
-  rcapture-qemu run --arch aarch64 --image dist/aarch64/rcapture.bin --board virt,virtualization=on
-  rcapture-qemu run --arch arm --board sabrelite --console-apart --image dist/arm/rcapture.bin \\
+  rcapture-qemu boot --arch aarch64 --image dist/aarch64/rcapture.bin --board virt,virtualization=on
+  rcapture-qemu boot --arch arm --board sabrelite --console-apart --image dist/arm/rcapture.bin \\
       --cmdline rcapture.link=serial:ttymxc0,115200n8 --until 'rcapture 0.1.0'
-  rcapture-qemu run --until 'Kernel panic'")]
-pub(crate) struct Run {
+  rcapture-qemu boot --until 'Kernel panic'")]
+pub(crate) struct Boot {
     /// Suite of the kernel that crashes
     #[arg(long, default_value = "bookworm")]
     suite: Suite,
@@ -84,7 +84,7 @@ pub(crate) struct Run {
     line: LineOptions,
 }
 
-impl Run {
+impl Boot {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         if self.line.target.is_some() {
             bail!("--target: the target's end of the line is this machine");
