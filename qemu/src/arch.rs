@@ -1,4 +1,4 @@
-//! The machines a lab has, and what differs from one to the next.
+//! The architectures whose kernels crash, and what differs in the lab from one to the next.
 
 /// An architecture, by Rust's name for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -7,10 +7,10 @@ pub enum Arch {
     #[default]
     #[value(name = "x86_64")]
     X86_64,
-    /// 64-bit Arm: QEMU's machine `virt`.
+    /// 64-bit Arm.
     #[value(name = "aarch64")]
     Aarch64,
-    /// 32-bit Arm from version 7 on: QEMU's machine `virt`, or a board with an i.MX6.
+    /// 32-bit Arm, from ARMv7-A on.
     #[value(name = "arm")]
     Arm,
 }

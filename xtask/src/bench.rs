@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rcapture_qemu::Arch;
 
 use crate::cargo::cargo_for_reading;
 use crate::host_tools::{self, Profile};
-use crate::image::{self, Target};
+use crate::image;
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
 use crate::setup::{self, Need};
@@ -42,8 +43,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let machine = machine()?;
     // Some of them crash machines.
     setup::run(&[Need::ImageCompiler, Need::Qemu, Need::ForeignTools], interrupt)?;
-    for target in [Target::X86_64, Target::Aarch64] {
-        image::build(target)?;
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        image::build(arch)?;
     }
     let tools = host_tools::build(Profile::Release, interrupt)?;
     let path = crate::workspace_root().join(DOCUMENT);

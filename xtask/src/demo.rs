@@ -13,7 +13,7 @@ use rcapture_qemu::{Arch, Crash, Drgn, Kernel, Lab, Line, LineOptions, Machine, 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host_tools::{self, Profile};
-use crate::image::{self, Target};
+use crate::image;
 use crate::interrupt::Interrupt;
 use crate::setup::{self, Need};
 use crate::steps::step;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
 
     step("what this machine must have", || setup::run(&needs(args.arch), interrupt))?;
-    let image = step("building the capture image", || image::build(target(args.arch)))?;
+    let image = step("building the capture image", || image::build(args.arch))?;
     let tools = step("building rcapture", || host_tools::build(Profile::Dev, interrupt))?;
     let stock =
         step("fetching a stock kernel and what reads it; the first time some 350 MB, for arm 700", || {
@@ -148,14 +148,6 @@ impl Judge {
 fn needs(arch: Arch) -> Vec<Need> {
     let reader = (arch != Arch::X86_64).then_some(Need::PythonVenv);
     [Need::ImageCompiler, Need::Qemu].into_iter().chain(reader).collect()
-}
-
-const fn target(arch: Arch) -> Target {
-    match arch {
-        Arch::X86_64 => Target::X86_64,
-        Arch::Aarch64 => Target::Aarch64,
-        Arch::Arm => Target::Arm,
-    }
 }
 
 /// Returns the vmcore's path.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
+use rcapture_qemu::Arch;
 use xshell::{Shell, cmd};
 
 use crate::toolchain::{Toolchain, without_cargo};
@@ -19,84 +19,8 @@ const MAX_MEMORY_BYTES: u64 = 3000 * 1024;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The machines to build for: all, unless they are named.
-    #[arg(long, value_enum, default_values_t = Target::ALL)]
-    arch: Vec<Target>,
-}
-
-/// A machine the capture kernel is built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Target {
-    /// PC servers and virtual machines: a bzImage.
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 64-bit Arm: an Image.
-    #[value(name = "aarch64")]
-    Aarch64,
-    /// 32-bit Arm, from ARMv7-A on: a zImage.
-    #[value(name = "arm")]
-    Arm,
-}
-
-impl Target {
-    /// Every machine.
-    pub(crate) const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Arm];
-
-    /// The name in `dist/` and `linker/`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-            Self::Arm => "arm",
-        }
-    }
-
-    /// Rust's name for the bare machine.
-    pub(crate) fn triple(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64-unknown-none",
-            // Without floating point there is no need to ask whether the crashed kernel had turned it off.
-            Self::Aarch64 => "aarch64-unknown-none-softfloat",
-            // Not thumbv7a-none-eabi, by which it would be a fifth smaller: LLVM copies 7 bytes with a load of several registers
-            // that names one, which Thumb-2 does not have.
-            Self::Arm => "armv7a-none-eabi",
-        }
-    }
-
-    /// Compiler flags beyond the target's own; the linker script is the payload's build.rs's.
-    fn rustflags(self) -> &'static [&'static str] {
-        match self {
-            // It is position independent as it is.
-            Self::X86_64 => &[],
-            Self::Aarch64 | Self::Arm => &["-Crelocation-model=pie", "-Clink-arg=-pie"],
-        }
-    }
-
-    /// Crates that the profile has made fast, but that are to be small here.
-    fn small(self) -> &'static [&'static str] {
-        match self {
-            Self::X86_64 | Self::Aarch64 => &[],
-            // Arm code is larger than the others'.
-            Self::Arm => &["memory"],
-        }
-    }
-
-    /// The file the boot loader takes, made of the linked payload `elf`.
-    fn boot_image(self, elf: &[u8], version: &str) -> Result<Vec<u8>> {
-        match self {
-            Self::X86_64 => {
-                let flat = ::image::flatten(elf, ::image::Machine::X86_64, MAX_MEMORY_BYTES)?;
-                Ok(::image::bzimage::build(&flat, version)?)
-            }
-            Self::Aarch64 => {
-                let flat = ::image::flatten(elf, ::image::Machine::Aarch64, MAX_MEMORY_BYTES)?;
-                Ok(::image::arm64::build(&flat)?)
-            }
-            Self::Arm => {
-                let flat = ::image::flatten(elf, ::image::Machine::Arm, MAX_MEMORY_BYTES)?;
-                Ok(::image::zimage::build(&flat)?)
-            }
-        }
-    }
+    #[arg(long, value_enum, default_values_t = Arch::ALL)]
+    arch: Vec<Arch>,
 }
 
 /// Builds the image and puts it into `dist/`.
@@ -104,27 +28,27 @@ impl Target {
 /// # Errors
 /// If a tool is missing (the message says which command mends that), or the image does not build or is too large.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    for target in &args.arch {
-        eprintln!("{}", build(*target)?.display());
+    for arch in &args.arch {
+        eprintln!("{}", build(*arch)?.display());
     }
     Ok(())
 }
 
 /// As [`run`], for the other chores: the path of the image.
-pub(crate) fn build(target: Target) -> Result<PathBuf> {
+pub(crate) fn build(arch: Arch) -> Result<PathBuf> {
     let root = workspace_root();
-    let elf_path = compile(&root, target)?;
+    let elf_path = compile(&root, arch)?;
     let elf = fs::read(&elf_path).with_context(|| format!("reading {}", elf_path.display()))?;
     let version = concat!("rcapture ", env!("CARGO_PKG_VERSION"));
-    let file = target.boot_image(&elf, version).with_context(|| elf_path.display().to_string())?;
+    let file = boot_image(arch, &elf, version).with_context(|| elf_path.display().to_string())?;
     ensure!(
         file.len() <= MAX_FILE_BYTES,
         "the {} image has {} bytes, more than the {MAX_FILE_BYTES} it may have: find what grew with `nm -S --size-sort {}`",
-        target.name(),
+        arch.name(),
         file.len(),
         elf_path.display()
     );
-    let dist = root.join("dist").join(target.name());
+    let dist = root.join("dist").join(arch.name());
     fs::create_dir_all(&dist).with_context(|| format!("creating {}", dist.display()))?;
     write_if_changed(&dist.join("rcapture.elf"), &elf)?;
     let path = dist.join("rcapture.bin");
@@ -133,23 +57,23 @@ pub(crate) fn build(target: Target) -> Result<PathBuf> {
 }
 
 /// Compiles and links the payload; returns the ELF file.
-fn compile(root: &Path, target: Target) -> Result<PathBuf> {
+fn compile(root: &Path, arch: Arch) -> Result<PathBuf> {
     let shell = Shell::new()?;
     shell.change_dir(root);
-    let toolchain = Toolchain::find(&shell, root, target.triple())?;
+    let triple = triple(arch);
+    let toolchain = Toolchain::find(&shell, root, triple)?;
     // A directory of its own: another compiler than the host's may be at work.
     let target_dir = root.join("target/payload").join(&toolchain.id);
     let cargo = &toolchain.cargo;
-    let triple = target.triple();
     let build = cmd!(
         shell,
         "{cargo} build --quiet --package rcapture-payload --bin rcapture-payload --profile image --target {triple} --target-dir {target_dir}"
     );
-    let small = target.small().iter().flat_map(|package| {
+    let small = small(arch).iter().flat_map(|package| {
         ["--config".to_owned(), format!("profile.image.package.{package}.opt-level=\"s\"")]
     });
     let mut build = without_cargo(build.args(small))
-        .env("CARGO_ENCODED_RUSTFLAGS", encoded_rustflags(root, target))
+        .env("CARGO_ENCODED_RUSTFLAGS", encoded_rustflags(root, arch))
         .env("RUSTC", &toolchain.rustc);
     if let Some(linker) = &toolchain.linker {
         build = build.env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_")), linker);
@@ -158,9 +82,49 @@ fn compile(root: &Path, target: Target) -> Result<PathBuf> {
     Ok(target_dir.join(triple).join("image/rcapture-payload"))
 }
 
+/// Rust's name for the bare machine.
+pub(crate) const fn triple(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86_64-unknown-none",
+        // Without floating point there is no need to ask whether the crashed kernel had turned it off.
+        Arch::Aarch64 => "aarch64-unknown-none-softfloat",
+        // Not thumbv7a-none-eabi, by which it would be a fifth smaller: LLVM copies 7 bytes with a load of several registers
+        // that names one, which Thumb-2 does not have.
+        Arch::Arm => "armv7a-none-eabi",
+    }
+}
+
+/// Compiler flags beyond the target's own; the linker script is the payload's build.rs's.
+const fn rustflags(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        // It is position independent as it is.
+        Arch::X86_64 => &[],
+        Arch::Aarch64 | Arch::Arm => &["-Crelocation-model=pie", "-Clink-arg=-pie"],
+    }
+}
+
+/// Crates that the profile has made fast, but that are to be small here.
+const fn small(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 | Arch::Aarch64 => &[],
+        // Arm code is larger than the others'.
+        Arch::Arm => &["memory"],
+    }
+}
+
+/// The file the boot loader takes, made of the linked payload `elf`: a bzImage, an Image, or a zImage.
+fn boot_image(arch: Arch, elf: &[u8], version: &str) -> Result<Vec<u8>> {
+    let flatten = |machine| ::image::flatten(elf, machine, MAX_MEMORY_BYTES);
+    Ok(match arch {
+        Arch::X86_64 => ::image::bzimage::build(&flatten(::image::Machine::X86_64)?, version)?,
+        Arch::Aarch64 => ::image::arm64::build(&flatten(::image::Machine::Aarch64)?)?,
+        Arch::Arm => ::image::zimage::build(&flatten(::image::Machine::Arm)?)?,
+    })
+}
+
 /// The same source gives the same bytes wherever it is built: no absolute path reaches the image.
-fn encoded_rustflags(root: &Path, target: Target) -> String {
-    let mut flags: Vec<String> = target.rustflags().iter().map(|flag| (*flag).to_owned()).collect();
+fn encoded_rustflags(root: &Path, arch: Arch) -> String {
+    let mut flags: Vec<String> = rustflags(arch).iter().map(|flag| (*flag).to_owned()).collect();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let library = PathBuf::from("/usr/lib/rustlib/src/rust");

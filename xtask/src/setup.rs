@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use rcapture_qemu::Arch;
 use thiserror::Error;
 use xshell::Shell;
 
-use crate::image::Target;
+use crate::image;
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
 use crate::toolchain;
@@ -45,7 +46,7 @@ impl Need {
         match self {
             Self::ImageCompiler => {
                 let shell = Shell::new()?;
-                let missing = Target::ALL.map(|target| toolchain::missing_packages(&shell, target.triple()));
+                let missing = Arch::ALL.map(|arch| toolchain::missing_packages(&shell, image::triple(arch)));
                 Ok(missing.into_iter().max_by_key(Vec::len).unwrap_or_default())
             }
             Self::Qemu => Ok(missing_for(&[

@@ -14,7 +14,7 @@ use rcapture_qemu::{Arch, Flavour, Lab, Suite};
 
 use crate::cargo::cargo_for_reading;
 use crate::host_tools::{self, Profile};
-use crate::image::{self, Target};
+use crate::image;
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
 use crate::setup::{self, Need};
@@ -141,8 +141,8 @@ impl Run<'_> {
                 self.interrupt,
             )
         })?;
-        for target in Target::ALL {
-            step(&format!("capture image for {}", target.name()), || image::build(target))?;
+        for arch in Arch::ALL {
+            step(&format!("capture image for {}", arch.name()), || image::build(arch))?;
         }
         step("host tools", || host_tools::build(Profile::Dev, self.interrupt))?;
         step("kernels and tools of the lab", || fetch(is_full))
