@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use vmcore::headers::{Class, CoreHeader, Machine, ProgramHeader, ehdr_bytes, push_program_header};
 
 use crate::spec::image;
+use crate::tree::Tree;
 
 /// RAM of the board: 64 MiB from here on (QEMU, hw/arm/virt.c).
 pub const RAM_PA: u64 = 0x4000_0000;
@@ -127,17 +128,9 @@ fn text_of(line: &Path) -> String {
     String::from_utf8_lossy(&fs::read(line).unwrap_or_default()).into_owned()
 }
 
-/// A device tree in the making (Devicetree Specification 0.4, 5).
-#[derive(Clone, Default)]
-pub struct Tree {
-    structure: Vec<u8>,
-    strings: Vec<u8>,
-}
-
 impl Tree {
     /// What QEMU tells of its board, without `chosen`; the root is not ended.
-    #[must_use]
-    pub fn virt() -> Self {
+    pub(crate) fn virt() -> Self {
         Self::default()
             .begin("")
             .cells("#address-cells", &[2])
@@ -153,92 +146,16 @@ impl Tree {
     }
 
     /// With memory there.
-    #[must_use]
-    pub fn memory(self, start: u64, bytes: u64) -> Self {
+    pub(crate) fn memory(self, start: u64, bytes: u64) -> Self {
         self.begin("memory").text("device_type", "memory").cells("reg", &cells(&[start, bytes])).end()
     }
 
     /// With an elfcorehdr there, and a command line.
-    #[must_use]
-    pub fn chosen(self, elfcorehdr_pa: u64, bootargs: &str) -> Self {
+    pub(crate) fn chosen(self, elfcorehdr_pa: u64, bootargs: &str) -> Self {
         self.begin("chosen")
             .text("bootargs", bootargs)
             .cells("linux,elfcorehdr", &cells(&[elfcorehdr_pa, 4096]))
             .end()
-    }
-
-    /// A node begins.
-    #[must_use]
-    pub fn begin(mut self, name: &str) -> Self {
-        self.word(1);
-        self.bytes(&[name.as_bytes(), &[0]].concat());
-        self
-    }
-
-    /// It ends.
-    #[must_use]
-    pub fn end(mut self) -> Self {
-        self.word(2);
-        self
-    }
-
-    /// A property that is a text.
-    #[must_use]
-    pub fn text(self, name: &str, text: &str) -> Self {
-        self.property(name, &[text.as_bytes(), &[0]].concat())
-    }
-
-    /// A property of cells.
-    #[must_use]
-    pub fn cells(self, name: &str, cells: &[u32]) -> Self {
-        let value: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
-        self.property(name, &value)
-    }
-
-    /// The tree, which ends here.
-    #[must_use]
-    pub fn blob(mut self) -> Vec<u8> {
-        self.word(2);
-        self.word(9);
-        self.cut()
-    }
-
-    /// The tree as far as it is, without an end.
-    #[must_use]
-    pub fn cut(&self) -> Vec<u8> {
-        let off_strings = 40 + self.structure.len();
-        let words = [
-            0xd00d_feed,
-            off_strings + self.strings.len(),
-            40,
-            off_strings,
-            40,
-            17,
-            16,
-            0,
-            self.strings.len(),
-            self.structure.len(),
-        ];
-        let words = words.map(|word| u32::try_from(word).unwrap().to_be_bytes());
-        [words.as_flattened(), &self.structure, &self.strings].concat()
-    }
-
-    fn property(mut self, name: &str, value: &[u8]) -> Self {
-        self.word(3);
-        self.word(u32::try_from(value.len()).unwrap());
-        self.word(u32::try_from(self.strings.len()).unwrap());
-        self.strings.extend([name.as_bytes(), &[0]].concat());
-        self.bytes(value);
-        self
-    }
-
-    fn word(&mut self, word: u32) {
-        self.structure.extend(word.to_be_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.structure.extend(bytes);
-        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
     }
 }
 

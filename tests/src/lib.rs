@@ -27,6 +27,8 @@ pub mod replay;
 mod same;
 mod snapshot;
 mod spec;
+#[path = "../../payload/tests/support/tree.rs"]
+mod tree;
 mod whole;
 
 pub use compare::{Comparison, compare};

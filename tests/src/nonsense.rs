@@ -5,7 +5,8 @@ use std::time::Duration;
 use rcapture::dump::{self, PageState};
 use rcapture_qemu::Arch;
 
-use crate::bare::{self, ELFCOREHDR_PA, Ended, RAM_BYTES, RAM_PA, Tree, elfcorehdr};
+use crate::bare::{self, ELFCOREHDR_PA, Ended, RAM_BYTES, RAM_PA, elfcorehdr};
+use crate::tree::Tree;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -22,7 +23,7 @@ impl Victim {
 
     /// Neither an elfcorehdr nor a command line.
     pub fn without_chosen_properties_it_says_so_and_resets(&self) {
-        let ended = self.run(&Tree::virt().memory(RAM_PA, RAM_BYTES).blob(), &[SOME_RAM]);
+        let ended = self.run(&Tree::virt().memory(RAM_PA, RAM_BYTES).end().blob(), &[SOME_RAM]);
         assert_said(
             &ended,
             &["link serial:ttyAMA0", "no elfcorehdr in the device tree's chosen node", "rebooting"],
@@ -40,7 +41,7 @@ impl Victim {
     pub fn an_elfcorehdr_outside_ram_is_named(&self) {
         let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(0x900_0000, "");
         assert_said(
-            &self.run(&tree.blob(), &[SOME_RAM]),
+            &self.run(&tree.end().blob(), &[SOME_RAM]),
             &["rcapture: elfcorehdr: ", "0x9000000", "rebooting"],
         );
     }
@@ -48,7 +49,7 @@ impl Victim {
     /// The links are on ports that the board has not.
     pub fn an_unknown_uart_is_named_on_the_one_there_is(&self) {
         let bootargs = "rcapture.link=serial:ttyAMA3,115200n8 rcapture.link=serial:ttyS0";
-        let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(ELFCOREHDR_PA, bootargs).blob();
+        let tree = Tree::virt().memory(RAM_PA, RAM_BYTES).chosen(ELFCOREHDR_PA, bootargs).end().blob();
         // Nobody is asked to wait for a link to come up.
         let ended = bare::run_for(self.0, &tree, &elfcorehdr(self.0, &[SOME_RAM]), Duration::from_secs(3));
         assert_said(
@@ -65,7 +66,7 @@ impl Victim {
         let tree = tree.chosen(ELFCOREHDR_PA, "rcapture.final=poweroff rcapture.dump_level=0");
         // The last 16 pages of RAM, 8 pages of nothing; then what not even the tree calls memory.
         let loads = [SOME_RAM, SOME_RAM, (behind - 16 * PAGE, 24 * PAGE), (0xc000_0000, 1 << 28)];
-        let ended = self.run(&tree.blob(), &loads);
+        let ended = self.run(&tree.end().blob(), &loads);
         assert_said(
             &ended,
             &["where the firmware knows of no RAM", "rcapture: done in", "turning the machine off"],

@@ -6,68 +6,16 @@ use proptest::prelude::*;
 
 use super::super::fake::Memory;
 use super::*;
+use tree::Tree;
+
+#[path = "../../../tests/support/tree.rs"]
+mod tree;
 
 const TREE: PhysAddr = PhysAddr(0x4800_0000);
 
-/// A tree in the making.
-#[derive(Clone, Default)]
-struct Builder {
-    structure: Vec<u8>,
-    strings: Vec<u8>,
-}
-
-impl Builder {
-    fn word(&mut self, word: u32) {
-        self.structure.extend(word.to_be_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.structure.extend(bytes);
-        self.structure.resize(self.structure.len().next_multiple_of(4), 0);
-    }
-
-    fn begin(mut self, name: &str) -> Self {
-        self.word(1);
-        self.bytes(&[name.as_bytes(), &[0]].concat());
-        self
-    }
-
-    fn end(mut self) -> Self {
-        self.word(2);
-        self
-    }
-
-    fn property(mut self, name: &str, value: &[u8]) -> Self {
-        self.word(3);
-        self.word(u32::try_from(value.len()).unwrap());
-        self.word(u32::try_from(self.strings.len()).unwrap());
-        self.strings.extend([name.as_bytes(), &[0]].concat());
-        self.bytes(value);
-        self
-    }
-
-    fn cells(self, name: &str, cells: &[u32]) -> Self {
-        let value: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
-        self.property(name, &value)
-    }
-
-    fn text(self, name: &str, text: &str) -> Self {
-        self.property(name, &[text.as_bytes(), &[0]].concat())
-    }
-
-    /// The header, then its two blocks, which are said to have so many bytes.
-    fn blob(&self, structure: usize, strings: usize) -> Vec<u8> {
-        let off_strings = 40 + self.structure.len();
-        let total = off_strings + self.strings.len();
-        let words = [0xd00d_feed, total, 40, off_strings, 40, 17, 16, 0, strings, structure];
-        let words = words.map(|word| u32::try_from(word).unwrap().to_be_bytes());
-        [words.as_flattened(), &self.structure, &self.strings].concat()
-    }
-
+impl Tree {
     fn read(&self) -> DeviceTree {
-        let mut whole = self.clone();
-        whole.word(9);
-        read(&whole.blob(whole.structure.len(), whole.strings.len()))
+        read(&self.blob())
     }
 }
 
@@ -75,9 +23,9 @@ fn read(blob: &[u8]) -> DeviceTree {
     DeviceTree::read(&Memory(vec![(TREE.0, blob.to_vec())]), TREE)
 }
 
-/// What QEMU's virt and kexec-tools make, shortened; the root is not ended.
-fn virt() -> Builder {
-    let root = Builder::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
+/// What QEMU's virt makes, shortened; the root is not ended.
+fn board() -> Tree {
+    let root = Tree::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
     root.begin("psci")
         .text("compatible", "arm,psci-1.0\0arm,psci-0.2\0arm,psci")
         .text("method", "hvc")
@@ -105,6 +53,11 @@ fn virt() -> Builder {
         .cells("clock-frequency", &[24_000_000])
         .cells("phandle", &[0x8000])
         .end()
+}
+
+/// That, with what kexec-tools adds.
+fn virt() -> Tree {
+    board()
         .begin("chosen")
         .text("stdout-path", "/pl011@9000000")
         .text("bootargs", "rcapture.dump_level=31")
@@ -195,7 +148,7 @@ fn a_board_with_an_imx6_is_understood() {
 #[test]
 fn a_watchdog_is_fed_without_being_asked_only_if_its_clock_runs() {
     let watchdogs = |compatible: &str, clocks: &[u32]| {
-        let tree = Builder::default()
+        let tree = Tree::default()
             .begin("")
             .begin("crystal")
             .text("compatible", "fixed-clock")
@@ -230,7 +183,7 @@ fn a_watchdog_is_fed_without_being_asked_only_if_its_clock_runs() {
 
 #[test]
 fn ethernets_are_in_the_order_of_their_aliases() {
-    let mut tree = Builder::default()
+    let mut tree = Tree::default()
         .begin("")
         .begin("aliases")
         .text("ethernet10", "/ethernet@2")
@@ -259,7 +212,7 @@ fn ethernets_are_in_the_order_of_their_aliases() {
 #[test]
 fn a_16550_in_memory_is_as_its_node_says() {
     let uart = |properties: &[(&str, u32)]| {
-        let mut tree = Builder::default()
+        let mut tree = Tree::default()
             .begin("")
             .begin("clock")
             .text("compatible", "fixed-clock")
@@ -287,10 +240,9 @@ fn a_16550_in_memory_is_as_its_node_says() {
 #[test]
 fn a_tree_cut_anywhere_gives_what_comes_before() {
     let whole = virt();
-    let blob = whole.blob(whole.structure.len(), whole.strings.len());
     let mut last = DeviceTree::default();
-    for length in 0..whole.structure.len() {
-        let tree = read(&whole.blob(length, whole.strings.len()));
+    for length in 0..whole.structure_bytes() {
+        let tree = read(&whole.cut_at(length));
         assert!(tree.fault.is_some(), "{length}");
         assert!(tree.memory.len() >= last.memory.len() && tree.uarts.len() >= last.uarts.len(), "{length}");
         assert!(tree.cmdline.len() >= last.cmdline.len(), "{length}");
@@ -298,6 +250,7 @@ fn a_tree_cut_anywhere_gives_what_comes_before() {
     }
     assert_eq!((last.memory.len(), last.uarts.len()), (1, 1));
     // Cut off from memory, there is nothing of it.
+    let blob = whole.cut();
     for length in 0..blob.len() {
         assert!(matches!(read(&blob[..length]).fault, Some(FdtError::Unreadable(_))), "{length}");
     }
@@ -305,9 +258,7 @@ fn a_tree_cut_anywhere_gives_what_comes_before() {
 
 #[test]
 fn a_tree_without_chosen_still_has_a_console_and_a_way_to_reset() {
-    let whole = virt();
-    let chosen = whole.structure.windows(6).position(|name| name == b"chosen").unwrap();
-    let tree = Builder { structure: whole.structure[..chosen - 4].to_vec(), ..whole }.end().read();
+    let tree = board().end().read();
     assert_eq!((tree.fault, tree.elfcorehdr, tree.cmdline.len()), (None, None, 0));
     assert_eq!(tree.console().registers, SerialRegisters::Tty(AMA0));
     assert_eq!(tree.psci, Some(Conduit::Hvc));
@@ -329,15 +280,14 @@ fn memory_that_overlaps_itself_is_told_as_it_is() {
 
 #[test]
 fn a_tree_that_says_it_is_endless_is_refused() {
-    let whole = virt();
-    let mut blob = whole.blob(whole.structure.len(), whole.strings.len());
+    let mut blob = virt().cut();
     blob[36..40].fill(0xff);
     assert_eq!(read(&blob).fault, Some(FdtError::TooLarge(u32::MAX)));
 }
 
 #[test]
 fn so_many_nodes_that_nothing_else_fits_are_passed_over() {
-    let mut tree = Builder::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
+    let mut tree = Tree::default().begin("").cells("#address-cells", &[2]).cells("#size-cells", &[2]);
     for _ in 0..40_000 {
         tree = tree.begin("");
     }
@@ -370,10 +320,10 @@ fn a_name_longer_than_the_specification_allows_costs_nothing() {
 
 #[test]
 fn ports_are_numbered_as_linux_does_by_alias_and_then_in_order() {
-    let uart = |tree: Builder, name: &str, compatible: &str, pa| {
+    let uart = |tree: Tree, name: &str, compatible: &str, pa| {
         tree.begin(name).text("compatible", compatible).cells("reg", &[pa, 0x1000]).end()
     };
-    let soc = Builder::default()
+    let soc = Tree::default()
         .begin("")
         .begin("aliases")
         .text("serial0", "/soc/serial@2000")
@@ -406,10 +356,10 @@ fn ports_are_numbered_as_linux_does_by_alias_and_then_in_order() {
 
 #[test]
 fn two_aliases_of_one_name_are_two_ports() {
-    let uart = |tree: Builder, name: &str, pa| {
+    let uart = |tree: Tree, name: &str, pa| {
         tree.begin(name).text("compatible", "arm,pl011").cells("reg", &[0, pa, 1]).end()
     };
-    let tree = Builder::default()
+    let tree = Tree::default()
         .begin("")
         .begin("aliases")
         .text("serial0", "/first")
@@ -421,7 +371,7 @@ fn two_aliases_of_one_name_are_two_ports() {
 
 #[test]
 fn cells_beyond_any_address_are_no_address() {
-    let tree = Builder::default()
+    let tree = Tree::default()
         .begin("")
         .cells("#address-cells", &[u32::MAX])
         .cells("#size-cells", &[u32::MAX])
@@ -435,7 +385,7 @@ fn cells_beyond_any_address_are_no_address() {
         .end()
         .read();
     assert_eq!((tree.memory.len(), tree.elfcorehdr), (0, None));
-    let none = Builder::default()
+    let none = Tree::default()
         .begin("")
         .cells("#address-cells", &[0])
         .cells("#size-cells", &[0])
@@ -451,8 +401,7 @@ proptest! {
     fn whatever_is_changed_in_a_tree_it_is_read_to_an_end(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let whole = virt().end();
-        let mut blob = whole.blob(whole.structure.len(), whole.strings.len());
+        let mut blob = virt().end().cut();
         for (at, byte) in changes {
             let at = at.index(blob.len());
             blob[at] = byte;
