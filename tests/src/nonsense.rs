@@ -86,3 +86,27 @@ fn assert_said(ended: &Ended, texts: &[&str]) {
         assert!(ended.said.contains(text), "{text:?} was not said: {}", ended.said);
     }
 }
+
+/// The trials as tests, of an architecture's capture kernel.
+#[macro_export]
+macro_rules! nonsense_trials {
+    ($arch:expr) => {
+        $crate::nonsense_trials!(
+            $arch;
+            without_chosen_properties_it_says_so_and_resets
+            of_a_cut_tree_what_is_there_is_used
+            an_elfcorehdr_outside_ram_is_named
+            an_unknown_uart_is_named_on_the_one_there_is
+            memory_that_is_not_there_is_a_hole_and_memory_told_twice_is_read_once
+        );
+    };
+    ($arch:expr; $($trial:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "needs QEMU: cargo xtask test"]
+            fn $trial() {
+                $crate::nonsense::Victim($arch).$trial();
+            }
+        )*
+    };
+}
