@@ -7,8 +7,7 @@ use crate::{BANNER, DUMP, Spec, compare, drgn};
 /// Crashes a machine so: the dump has what level 31 keeps as it was, and a reader finds who crashed.
 pub fn is_dumped(spec: &Spec, kind: CrashKind) {
     let spec = Spec { dump_level: 31, ..spec.clone() };
-    let (lab, kernel) = (spec.lab(), spec.kernel());
-    let module = lab.crash_module(&kernel).unwrap();
+    let module = spec.lab().crash_module(&spec.kernel()).unwrap();
     let trigger = Trigger::Module(module.clone(), kind);
     let mut crashed = spec.crash_at(BANNER, |machine| machine.trigger(trigger.clone()));
     let received = crashed.receive(&[], DUMP);
@@ -17,8 +16,7 @@ pub fn is_dumped(spec: &Spec, kind: CrashKind) {
     let comparison = compare(&vmcore, &crashed.truth, &[]);
     println!("{comparison}");
     assert!(comparison.equal > 0 && comparison.different.is_empty(), "{comparison}");
-    let vmlinux = lab.vmlinux(&kernel).unwrap();
-    match drgn::crashed_stack(&vmcore, &[&vmlinux, &module]) {
+    match drgn::crashed_stack(&vmcore, &[&spec.vmlinux(), &module]) {
         Ok(stack) => assert!(stack.contains(&kind.function()), "{stack:?}"),
         Err(reason) => println!("left out: drgn: {reason}"),
     }

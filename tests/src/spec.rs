@@ -117,6 +117,12 @@ impl Spec {
         self.lab().kernel(self.suite).unwrap()
     }
 
+    /// Its `vmlinux` with debug information.
+    #[must_use]
+    pub fn vmlinux(&self) -> PathBuf {
+        self.lab().vmlinux(&self.kernel()).unwrap()
+    }
+
     /// The machine, not yet started.
     pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
         let mut machine = Machine::builder(self.kernel(), self.lab().userland().unwrap())

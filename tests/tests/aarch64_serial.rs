@@ -1,8 +1,8 @@
 //! aarch64 over a serial line: a stock kernel crashes on QEMU's board `virt`, and every page of it arrives.
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(missing_docs, reason = "tests")]
 
 use end_to_end::{Spec, Whole};
-use rcapture_qemu::{Lab, Suite};
+use rcapture_qemu::Suite;
 
 /// With a hypervisor's exception level, which the kernel takes for its own.
 const EL2: Option<&str> = Some("virt,virtualization=on");
@@ -23,9 +23,10 @@ fn cortex_a57_at_el1_512_mib_2_cpus_linux_6_1() {
         ],
     );
     whole.has_said("vmcore-dmesg.txt", &["sysrq: Trigger a crash"]);
-    let lab = Lab::open().unwrap().for_arch(spec.arch);
-    let vmlinux = lab.vmlinux(&spec.kernel()).unwrap();
-    whole.drgn_finds_on_the_stack(&vmlinux, &["sysrq_handle_crash", "write_sysrq_trigger", "el0t_64_sync"]);
+    whole.drgn_finds_on_the_stack(
+        &spec.vmlinux(),
+        &["sysrq_handle_crash", "write_sysrq_trigger", "el0t_64_sync"],
+    );
     // A prime number of pages apart: all kinds of pages. The reservation is above.
     let addresses: Vec<u64> = (0x4000_0000..0x5800_0000).step_by(4096 * 977).collect();
     whole.drgn_reads_what_was_there(&addresses);

@@ -2,25 +2,18 @@
 //! arrives.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::path::PathBuf;
-
 use end_to_end::{Spec, Whole, is_full, is_left_to_full};
 use rcapture::dump;
-use rcapture_qemu::{Lab, Suite};
+use rcapture_qemu::Suite;
 
 /// The board's first UART for the dump alone. Linux leaves it turned off.
 fn line_of_its_own() -> Spec {
     Spec { is_console_apart: true, cmdline: "rcapture.link=serial:ttymxc0,115200n8", ..Spec::sabrelite() }
 }
 
-fn vmlinux(spec: &Spec) -> PathBuf {
-    let lab = Lab::open().unwrap().for_arch(spec.arch).with_flavour(spec.flavour);
-    lab.vmlinux(&spec.kernel()).unwrap()
-}
-
 /// Another reader of vmcores walks page tables and the stack of the task that crashed, and reads tasks and log.
 fn drgn_reads(spec: &Spec, whole: &Whole) {
-    let vmlinux = vmlinux(spec);
+    let vmlinux = spec.vmlinux();
     whole.drgn_finds_on_the_stack(&vmlinux, &["sysrq_handle_crash", "write_sysrq_trigger", "ksys_write"]);
     whole.drgn_reads_tasks_and_log(&vmlinux);
 }
@@ -93,6 +86,6 @@ fn virt_with_lpae_1_gib_1_cpu_linux_6_1() {
     assert!(dump.facts().vmcoreinfo().config("ARM_LPAE"), "the kernel's page tables are long ones");
     if is_full() {
         // Its unwinder ends at this kernel's __crash_kexec.
-        whole.drgn_reads_tasks_and_log(&vmlinux(&spec));
+        whole.drgn_reads_tasks_and_log(&spec.vmlinux());
     }
 }

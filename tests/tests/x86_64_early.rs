@@ -96,9 +96,8 @@ fn every_page_is_right(vmcore: &Path) -> usize {
 
 /// What crash(8) says to `commands` of a dump that was cut.
 fn crash_on(vmcore: &Path, commands: &[&str]) -> Vec<String> {
-    let lab = Lab::open().unwrap();
-    let vmlinux = lab.vmlinux(&SENT.spec.kernel()).unwrap();
-    lab.crash().unwrap().run_on_part(&vmlinux, vmcore, commands, CRASH).unwrap()
+    let crash = Lab::open().unwrap().crash().unwrap();
+    crash.run_on_part(&SENT.spec.vmlinux(), vmcore, commands, CRASH).unwrap()
 }
 
 #[test]

@@ -144,9 +144,8 @@ fn kexec_load_5_levels_512_mib_4_cpus_linux_6_1_as_crash_sees_it() {
     let flattened = crashed.path("vmcore.flat");
     convert(&vmcore, &elf, &["--format", "elf"]);
     convert(&vmcore, &flattened, &["--format", "flattened"]);
-    let lab = Lab::open().unwrap();
-    let vmlinux = lab.vmlinux(&spec.kernel()).unwrap();
-    let crash = lab.crash().unwrap();
+    let vmlinux = spec.vmlinux();
+    let crash = Lab::open().unwrap().crash().unwrap();
     let commands = ["sys", "bt", "ps", "log"];
     let run = |dump: &Path| crash.run(&vmlinux, dump, &commands, CRASH).unwrap();
     let truth = run(&crashed.path("truth"));
