@@ -312,7 +312,6 @@ fn the_clock_is_looked_at_so_often_that_whoever_feeds_a_watchdog_then_is_in_time
             };
             send(&crash, &watched, &mut Line::default(), &watched, options).unwrap();
             // A hundredth of a second of a processor that reads 100 MB/s; half a second is the least a watchdog waits.
-
             assert!(watched.most_bytes.get() <= 1 << 20, "{}", watched.most_bytes.get());
         }
     }
