@@ -1,6 +1,7 @@
 //! drgn (with libkdumpfile inside), another reader of vmcores: from PyPI, in a virtual environment of the lab's cache.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,24 @@ use crate::process;
 
 /// pip fetches some megabytes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// Opens a dump as `program`.
+const OPEN: &str = "
+import sys, drgn
+program = drgn.Program()
+program.set_core_dump(sys.argv[1])
+program.load_debug_info(sys.argv[2:])
+";
+
+/// Prints a line of the functions on the stack of the task that crashed, then its name, and the stack as drgn shows it.
+const CRASHED: &str = "
+thread = program.crashed_thread()
+trace = thread.stack_trace()
+print(','.join(frame.name or '?' for frame in trace))
+command = thread.object.comm.string_().decode(errors='replace')
+print(f'PID: {thread.tid}  COMMAND: \"{command}\"')
+print(trace)
+";
 
 /// A Python with drgn.
 #[derive(Clone, Debug)]
@@ -48,6 +67,56 @@ impl Drgn {
         let mut command = Command::new(&self.python);
         command.args(["-c", program]).args(arguments);
         process::run(&mut command, deadline, || {})?.success("drgn")
+    }
+
+    /// [`run`](Self::run) of what follows when `vmcore` is open as `program`, by the debug information of `debug_files`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_on(
+        &self,
+        vmcore: &Path,
+        debug_files: &[&Path],
+        program: &str,
+        deadline: Duration,
+    ) -> Result<String> {
+        self.run(&[OPEN, program].concat(), [vmcore].iter().chain(debug_files), deadline)
+    }
+
+    /// The task that crashed, by the debug information of `debug_files`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn crashed_task(
+        &self,
+        vmcore: &Path,
+        debug_files: &[&Path],
+        deadline: Duration,
+    ) -> Result<CrashedTask> {
+        self.run_on(vmcore, debug_files, CRASHED, deadline).map(|text| CrashedTask::parse(&text))
+    }
+}
+
+/// The task that crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashedTask {
+    /// The functions on its stack, innermost first; `?` where there is no name.
+    pub functions: Vec<String>,
+    shown: String,
+}
+
+impl CrashedTask {
+    /// What [`CRASHED`] printed.
+    fn parse(text: &str) -> Self {
+        let (functions, shown) = text.split_once('\n').unwrap_or((text, ""));
+        Self { functions: functions.split(',').map(str::to_owned).collect(), shown: shown.to_owned() }
+    }
+}
+
+/// Its name and its stack.
+impl fmt::Display for CrashedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 

@@ -65,7 +65,7 @@ mod truth;
 pub use arch::Arch;
 pub use boot_files::BootFiles;
 pub use crash::{Crash, Said};
-pub use drgn::Drgn;
+pub use drgn::{CrashedTask, Drgn};
 pub use ether::{Ether, EtherOptions};
 pub use initramfs::{Loader, Trigger};
 pub use kdump::Kdump;

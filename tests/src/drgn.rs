@@ -17,23 +17,10 @@ for path in sys.argv[2:]:
     print(','.join(program.read(address, 16, physical=True).hex() for address in addresses))
 ";
 
-/// Prints the functions on the stack of the task that crashed, innermost first.
-const STACK: &str = "
-import sys, drgn
-program = drgn.Program()
-program.set_core_dump(sys.argv[1])
-program.load_debug_info(sys.argv[2:])
-print(','.join(frame.name or '?' for frame in program.crashed_thread().stack_trace()))
-";
-
 /// Prints how many tasks there are, and the kernel's log.
 const TASKS_AND_LOG: &str = "
-import sys, drgn
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.printk import get_dmesg
-program = drgn.Program()
-program.set_core_dump(sys.argv[1])
-program.load_debug_info([sys.argv[2]])
 print(len(list(for_each_task(program))))
 print(get_dmesg(program).decode(errors='replace'))
 ";
@@ -43,7 +30,7 @@ print(get_dmesg(program).decode(errors='replace'))
 /// # Errors
 /// Why drgn could not be had.
 pub fn tasks_and_log(dump: &Path, vmlinux: &Path) -> Result<(usize, String), String> {
-    let said = drgn()?.run(TASKS_AND_LOG, [dump, vmlinux], DUMP).unwrap();
+    let said = drgn()?.run_on(dump, &[vmlinux], TASKS_AND_LOG, DUMP).unwrap();
     let (tasks, log) = said.split_once('\n').unwrap();
     Ok((tasks.parse().unwrap(), log.to_owned()))
 }
@@ -54,8 +41,7 @@ pub fn tasks_and_log(dump: &Path, vmlinux: &Path) -> Result<(usize, String), Str
 /// # Errors
 /// Why drgn could not be had.
 pub fn crashed_stack(dump: &Path, debug_files: &[&Path]) -> Result<Vec<String>, String> {
-    let said = drgn()?.run(STACK, [dump].iter().chain(debug_files), DUMP).unwrap();
-    Ok(said.trim().split(',').map(str::to_owned).collect())
+    Ok(drgn()?.crashed_task(dump, debug_files, DUMP).unwrap().functions)
 }
 
 /// What drgn reads at `addresses`: for each dump a list of 16 bytes in hexadecimal. `Err`: there is no drgn here.

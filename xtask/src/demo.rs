@@ -27,17 +27,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Lines of a kernel's log to show that does not say it panicked.
 const LAST_WORDS: usize = 25;
 
-/// For drgn: the task that crashed, and its stack.
-const STACK: &str = "
-import sys, drgn
-program = drgn.Program()
-program.set_core_dump(sys.argv[1])
-program.load_debug_info([sys.argv[2]])
-thread = program.crashed_thread()
-print(f'PID: {thread.tid}  COMMAND: \"{thread.object.comm.string_().decode()}\"')
-print(thread.stack_trace())
-";
-
 /// What to crash.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -131,7 +120,9 @@ impl Judge {
             Self::Crash(crash) => {
                 crash.run(vmlinux, vmcore, &["sys", "bt"], CRASH_DEADLINE).map(|sections| sections.concat())
             }
-            Self::Drgn(drgn) => drgn.run(STACK, [vmcore, vmlinux], CRASH_DEADLINE),
+            Self::Drgn(drgn) => {
+                drgn.crashed_task(vmcore, &[vmlinux], CRASH_DEADLINE).map(|task| task.to_string())
+            }
         }
     }
 
