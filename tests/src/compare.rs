@@ -21,6 +21,16 @@ pub struct Comparison {
     pub not_in_the_map: u64,
 }
 
+impl Comparison {
+    /// The dump has every page, as it was.
+    ///
+    /// # Panics
+    /// If it lacks one, or has another.
+    pub fn assert_every_page(&self) {
+        assert!(self.different.is_empty() && self.absent.is_empty(), "{self}");
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |addresses: &[u64]| {

@@ -2,7 +2,7 @@
 
 use rcapture_qemu::{Machine, MachineBuilder, Trigger};
 
-use crate::{CARD_MODULES, Crashed, DUMP, Received, Spec, compare, free_port};
+use crate::{CARD_MODULES, Crashed, DUMP, Spec, free_port};
 
 /// From then on no card writes to memory.
 pub const QUIET: &str = "reset and quiet";
@@ -136,20 +136,13 @@ impl Trial {
         let mut crashed = self.crash(QUIET, port, meanwhile);
         let receiver = crashed.start_listener(port, &[]);
         crashed.machine.cont().unwrap();
-        let Received { status, stderr, directory } = receiver.wait(DUMP);
-        assert!(status.success(), "{status}: {stderr}");
-        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-        println!("{comparison}");
-        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+        receiver.wait(DUMP).compare(&crashed.truth).assert_every_page();
     }
 
     /// Crashes the machine, and the dump comes over the serial line once the capture kernel has said `reason`.
     pub fn falls_back_to_serial(&self, port: u16, reason: &str) {
         let mut crashed = self.crash(reason, port, |_| ());
-        let Received { status, stderr, directory } = crashed.receive(&[], DUMP);
-        assert!(status.success(), "{status}: {stderr}");
-        let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-        println!("{comparison}");
+        let comparison = crashed.receive(&[], DUMP).compare(&crashed.truth);
         assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use crate::{Crashed, Received, compare, rcapture};
+use crate::{Crashed, Received, rcapture};
 
 /// The vmcore that every trial of a machine has to give.
 #[derive(Default)]
@@ -19,16 +19,13 @@ impl SameVmcore {
     /// What was received of `crashed` is complete, and to the byte what came of the first trial, which is compared with the
     /// machine's memory.
     pub fn judge(&self, crashed: &Crashed, received: &Received) {
-        assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-        let path = received.directory.join("vmcore");
+        let path = received.vmcore();
         let info = rcapture().arg("info").arg(&path).output().unwrap();
         let info = String::from_utf8_lossy(&info.stdout);
         assert!(info.lines().any(|line| line.starts_with("complete") && line.ends_with("yes")), "{info}");
         let vmcore = fs::read(&path).unwrap();
         let first = self.0.get_or_init(|| {
-            let comparison = compare(&path, &crashed.truth, &[]);
-            println!("{comparison}");
-            assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+            received.compare(&crashed.truth).assert_every_page();
             vmcore.clone()
         });
         assert!(vmcore == *first, "it is not the vmcore of the first trial");

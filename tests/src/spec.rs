@@ -12,7 +12,7 @@ use rcapture_qemu::{
 };
 use tempfile::TempDir;
 
-use crate::{BANNER, BOOT};
+use crate::{BANNER, BOOT, Comparison, compare};
 
 /// Times that a machine is booted.
 const BOOTS: usize = 3;
@@ -254,6 +254,26 @@ pub struct Received {
     pub stderr: String,
     /// `HOST-DATE`.
     pub directory: PathBuf,
+}
+
+impl Received {
+    /// The vmcore.
+    ///
+    /// # Panics
+    /// If the receiver says that the dump is not whole.
+    #[must_use]
+    pub fn vmcore(&self) -> PathBuf {
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.directory.join("vmcore")
+    }
+
+    /// Compares the [vmcore](Self::vmcore) with the machine's memory.
+    #[must_use]
+    pub fn compare(&self, truth: &Truth) -> Comparison {
+        let comparison = compare(&self.vmcore(), truth, &[]);
+        println!("{comparison}");
+        comparison
+    }
 }
 
 impl Crashed {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rcapture_qemu::Truth;
 use tempfile::TempDir;
 
-use crate::{BOOT, Crashed, DUMP, Received, Spec, compare, drgn};
+use crate::{BOOT, Crashed, DUMP, Received, Spec, drgn};
 
 /// Tasks of a kernel that has just booted, at the least.
 const MANY_TASKS: usize = 30;
@@ -39,12 +39,10 @@ impl Whole {
     #[must_use]
     pub fn received_from(spec: &Spec, mut crashed: Crashed) -> Self {
         let received = crashed.receive(&[], DUMP);
-        assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-        let comparison = compare(&received.directory.join("vmcore"), &crashed.truth, &[]);
-        println!("{comparison}");
+        let comparison = received.compare(&crashed.truth);
         // The reservation is not RAM to the dump; hardly more than that is missing.
         assert!(comparison.equal > u64::from(spec.memory_mib) * 256 * 97 / 100, "{comparison}");
-        assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+        comparison.assert_every_page();
         let status = crashed.machine.wait_for_end(BOOT).unwrap();
         assert!(status.success(), "the machine ended as rcapture.final says");
         Self { received, truth: crashed.truth, _directory: crashed.directory }
@@ -53,7 +51,7 @@ impl Whole {
     /// The receiver's vmcore.
     #[must_use]
     pub fn vmcore(&self) -> PathBuf {
-        self.received.directory.join("vmcore")
+        self.received.vmcore()
     }
 
     /// A text that the receiver made: `console.log`, `vmcore-dmesg.txt`.

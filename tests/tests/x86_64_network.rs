@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use end_to_end::network::{CRASH, KEEP_BUSY, MMIO_MODULES, QUIET, Trial};
-use end_to_end::{BOOT, DUMP, Received, compare, free_port, is_left_to_full};
+use end_to_end::{BOOT, DUMP, free_port, is_left_to_full};
 
 /// Loads the image again with what Linux knows of cards that no bus tells of, as docs/boot.md has it.
 const TELL_OF_CARDS: &str = "for card in /sys/class/net/eth*; do \
@@ -154,9 +154,6 @@ fn a_receiver_that_goes_away_for_good_is_given_up_for_the_serial_line() {
     gone.wait_for_journal(1 << 20, DUMP);
     gone.kill();
     crashed.machine.wait_for_line_text("the link took no byte for 60 s", DUMP).unwrap();
-    let Received { status, stderr, directory } = receiver.wait(DUMP);
-    assert!(status.success(), "{status}: {stderr}");
-    let comparison = compare(&directory.join("vmcore"), &crashed.truth, &[]);
-    println!("{comparison}");
+    let comparison = receiver.wait(DUMP).compare(&crashed.truth);
     assert!(comparison.equal > 1000 && comparison.different.is_empty(), "{comparison}");
 }

@@ -5,20 +5,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use end_to_end::{CRASH, DUMP, Spec, compare, drgn, is_left_to_full, rcapture};
+use end_to_end::{CRASH, DUMP, Spec, drgn, is_left_to_full, rcapture};
 use rcapture_qemu::crash::normalised_log;
 use rcapture_qemu::{Lab, Loader, Suite, Truth};
 
 /// Crashes a machine, and compares every page of every range of RAM with what QEMU saw at the banner.
 fn every_page_arrives(spec: &Spec) {
     let mut crashed = spec.crash();
-    let received = crashed.receive(&[], DUMP);
-    assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-    let comparison = compare(&received.directory.join("vmcore"), &crashed.truth, &[]);
-    println!("{comparison}");
+    let comparison = crashed.receive(&[], DUMP).compare(&crashed.truth);
     // Firmware, the reservation and holes are not RAM to the dump; hardly more than that is missing.
     assert!(comparison.equal > u64::from(spec.memory_mib) * 256 * 95 / 100, "{comparison}");
-    assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+    comparison.assert_every_page();
 }
 
 // One machine for each pair of: loader, page-table depth, size, number of CPUs, kernel. `--full` takes them all.
@@ -130,10 +127,8 @@ fn kexec_load_5_levels_512_mib_4_cpus_linux_6_1_as_crash_sees_it() {
     let spec = Spec { smp: 4, cmdline: "rcapture.final=poweroff", ..Spec::default() };
     let mut crashed = spec.crash();
     let received = crashed.receive(&[], DUMP);
-    assert!(received.status.success(), "{}: {}", received.status, received.stderr);
-    let vmcore = received.directory.join("vmcore");
-    let comparison = compare(&vmcore, &crashed.truth, &[]);
-    assert!(comparison.different.is_empty() && comparison.absent.is_empty(), "{comparison}");
+    received.compare(&crashed.truth).assert_every_page();
+    let vmcore = received.vmcore();
     let status = crashed.machine.wait_for_end(DUMP).unwrap();
     assert!(status.success(), "the machine was turned off as rcapture.final says");
 
