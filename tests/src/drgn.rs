@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use rcapture_qemu::{Drgn, Lab};
+use rcapture_qemu::{Drgn, Lab, Truth};
 
 use crate::DUMP;
 
 /// Reads 16 bytes at each physical address of each dump, and prints them: one line a dump.
-const SCRIPT: &str = "
+const READ: &str = "
 import sys, drgn
 addresses = [int(word) for word in sys.argv[1].split(',')]
 for path in sys.argv[2:]:
@@ -44,14 +44,28 @@ pub fn crashed_stack(dump: &Path, debug_files: &[&Path]) -> Result<Vec<String>, 
     Ok(drgn()?.crashed_task(dump, debug_files, DUMP).unwrap().functions)
 }
 
-/// What drgn reads at `addresses`: for each dump a list of 16 bytes in hexadecimal. `Err`: there is no drgn here.
+/// drgn reads the same bytes at `addresses` of each dump as QEMU; left out if there is no drgn here.
 ///
-/// # Errors
-/// Why drgn could not be had.
-pub fn read_16_bytes(dumps: &[&Path], addresses: &[u64]) -> Result<Vec<Vec<String>>, String> {
+/// # Panics
+/// If it does not.
+pub fn reads_what_was_there(dumps: &[&Path], truth: &Truth, addresses: &[u64]) {
+    let bytes_at = |pa: &u64| {
+        let mut bytes = [0; 16];
+        truth.read(*pa, &mut bytes).unwrap();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let expected: Vec<String> = addresses.iter().map(bytes_at).collect();
+    match read_16_bytes(dumps, addresses) {
+        Ok(read) => assert_eq!(read, vec![expected; dumps.len()], "at {addresses:x?}"),
+        Err(reason) => println!("left out: drgn: {reason}"),
+    }
+}
+
+/// What drgn reads at `addresses`: for each dump a list of 16 bytes in hexadecimal.
+fn read_16_bytes(dumps: &[&Path], addresses: &[u64]) -> Result<Vec<Vec<String>>, String> {
     let list = addresses.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     let arguments = [Path::new(&list)].into_iter().chain(dumps.iter().copied());
-    let said = drgn()?.run(SCRIPT, arguments, DUMP).unwrap();
+    let said = drgn()?.run(READ, arguments, DUMP).unwrap();
     Ok(said.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect())
 }
 
