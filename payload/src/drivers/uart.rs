@@ -82,8 +82,10 @@ impl Uart {
         self.room
     }
 
-    /// Writes as much of `bytes` as goes without waiting; returns how much.
+    /// Writes as much of `bytes` as goes without waiting; returns how much. A line may take long over what the pipeline makes of
+    /// memory between two looks at the clock: so this feeds the watchdogs, too.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        watchdog::feed_if_due();
         let count = bytes.len().min(self.room());
         self.device.put(bytes.get(..count).unwrap_or_default());
         self.room -= count;
@@ -95,7 +97,6 @@ impl Uart {
         let mut rest = bytes;
         let mut since = ticks();
         while !rest.is_empty() {
-            watchdog::feed_if_due();
             let written = self.write(rest);
             if written > 0 {
                 rest = rest.get(written..).unwrap_or_default();

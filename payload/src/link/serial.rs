@@ -4,8 +4,8 @@ use alloc::collections::VecDeque;
 
 use capture::Link;
 
+use crate::drivers::console;
 use crate::drivers::uart::Uart;
-use crate::drivers::{console, watchdog};
 
 /// Bytes kept for the pipeline; an acknowledgement has at most 16 of them on the line.
 const RECEIVED_BYTES: usize = 1024;
@@ -32,8 +32,6 @@ impl SerialLink {
 
 impl Link for SerialLink {
     fn write(&mut self, bytes: &[u8]) -> usize {
-        // A line may take long over what the pipeline makes of memory between two looks at the clock.
-        watchdog::feed_if_due();
         console::with_uart(|uart| {
             self.receive(uart);
             uart.write(bytes)
