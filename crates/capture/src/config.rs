@@ -26,12 +26,12 @@ const MAX_REMARKS: usize = 16;
 const MAX_LINKS: usize = 4;
 /// I/O ports of ttyS0 to ttyS3 on a PC (Linux, arch/x86/include/asm/serial.h).
 const LEGACY_PORTS: [u16; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
-/// Numbers of serial ports start below.
-const MAX_TTYS: u8 = 8;
+/// Of each driver, serial ports are numbered below this.
+pub const MAX_TTYS: u8 = 8;
 /// Devices kept of those that no bus tells of.
 const MAX_MMIO: usize = 8;
-/// Where there is nothing better, on a PC.
-const TTY_S0: SerialLink = SerialLink {
+/// A PC's first serial port: where there is nothing better.
+pub const TTY_S0: SerialLink = SerialLink {
     registers: SerialRegisters::Tty(Tty { driver: TtyDriver::S, number: 0 }),
     baud: Some(115_200),
 };

@@ -12,7 +12,7 @@ mod tests;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use capture::config::{ElfCoreHdr, MmioRegion, SerialLink, SerialRegisters, Tty, TtyDriver};
+use capture::config::{ElfCoreHdr, MmioRegion, SerialLink, SerialRegisters, TTY_S0, Tty};
 use memory::{PhysAddr, PhysMemory};
 
 use super::fdt::{Fdt, FdtError};
@@ -133,10 +133,7 @@ impl DeviceTree {
             SerialRegisters::Tty(tty) => {
                 self.uarts.iter().find(|named| named.tty == tty).map(|named| named.uart)
             }
-            SerialRegisters::Port(_) => None,
-            SerialRegisters::Mmio(pa) => Some(Uart::Ns16550 { pa, shift: 0, is_word: false, hertz: None }),
-            SerialRegisters::Mmio32(pa) => Some(Uart::Ns16550 { pa, shift: 2, is_word: true, hertz: None }),
-            SerialRegisters::Pl011(pa) => Some(Uart::Pl011 { pa, hertz: None, is_fixed: false }),
+            given => Uart::in_memory(given, None),
         }
     }
 
@@ -144,8 +141,8 @@ impl DeviceTree {
     #[must_use]
     pub fn console(&self) -> SerialLink {
         let (index, baud) = self.stdout.unwrap_or_default();
-        let first = Tty { driver: TtyDriver::S, number: 0 };
-        let tty = self.uarts.get(index).or(self.uarts.first()).map_or(first, |named| named.tty);
-        SerialLink { registers: SerialRegisters::Tty(tty), baud }
+        let uart = self.uarts.get(index).or(self.uarts.first());
+        let registers = uart.map_or(TTY_S0.registers, |named| SerialRegisters::Tty(named.tty));
+        SerialLink { registers, baud }
     }
 }

@@ -1,5 +1,7 @@
 //! Which UART a name of the kernel's means.
 
+use capture::config::SerialRegisters;
+
 /// A UART, and how its registers are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uart {
@@ -32,4 +34,18 @@ pub enum Uart {
         /// Of an i.MX6's clock controller, which starts its clock and knows the rate.
         clocks_pa: Option<u64>,
     },
+}
+
+impl Uart {
+    /// The one whose registers are given by where they are in memory; `hertz`: of a 16550's clock, if that is known. `None`: they
+    /// are given in another way.
+    #[must_use]
+    pub const fn in_memory(registers: SerialRegisters, hertz: Option<u32>) -> Option<Self> {
+        match registers {
+            SerialRegisters::Mmio(pa) => Some(Self::Ns16550 { pa, shift: 0, is_word: false, hertz }),
+            SerialRegisters::Mmio32(pa) => Some(Self::Ns16550 { pa, shift: 2, is_word: true, hertz }),
+            SerialRegisters::Pl011(pa) => Some(Self::Pl011 { pa, hertz: None, is_fixed: false }),
+            SerialRegisters::Tty(_) | SerialRegisters::Port(_) => None,
+        }
+    }
 }

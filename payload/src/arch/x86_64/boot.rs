@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use capture::config::{Config, ElfCoreHdr, SerialLink, SerialRegisters, Tty, TtyDriver};
+use capture::config::{Config, ElfCoreHdr, SerialLink, SerialRegisters, TTY_S0};
 use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture_payload::boot::boot_params::{self, BootParams};
 use rcapture_payload::boot::{Uart, Watchdog, acpi};
@@ -64,8 +64,7 @@ impl Boot {
     /// Where text goes if the command line does not say: to ttyS0.
     #[expect(clippy::unused_self, reason = "others ask their firmware")]
     pub(crate) fn console(&self) -> SerialLink {
-        let tty = Tty { driver: TtyDriver::S, number: 0 };
-        SerialLink { registers: SerialRegisters::Tty(tty), baud: Some(115_200) }
+        TTY_S0
     }
 
     /// Where the elfcorehdr is: kexec says it on the command line.
@@ -95,13 +94,10 @@ impl Boot {
     /// The UART that the command line means.
     #[expect(clippy::unused_self, reason = "others ask their firmware")]
     pub(crate) fn uart(&self, registers: SerialRegisters) -> Option<Uart> {
-        let hertz = Some(PC_HERTZ);
         match registers {
             SerialRegisters::Tty(tty) => tty.legacy_port().map(Uart::Ports),
             SerialRegisters::Port(port) => Some(Uart::Ports(port)),
-            SerialRegisters::Mmio(pa) => Some(Uart::Ns16550 { pa, shift: 0, is_word: false, hertz }),
-            SerialRegisters::Mmio32(pa) => Some(Uart::Ns16550 { pa, shift: 2, is_word: true, hertz }),
-            SerialRegisters::Pl011(pa) => Some(Uart::Pl011 { pa, hertz: None, is_fixed: false }),
+            given => Uart::in_memory(given, Some(PC_HERTZ)),
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use capture::config::{ElfCoreHdr, MmioRegion, Tty, TtyDriver};
+use capture::config::{ElfCoreHdr, MAX_TTYS, MmioRegion, Tty, TtyDriver};
 use memory::PhysAddr;
 
 use super::{Conduit, DeviceTree, Ethernet, Imx6Timer, MAX_KEPT, NamedUart, Watchdog};
@@ -17,9 +17,6 @@ const MAX_DEPTH: usize = 8;
 /// Clock controllers of the i.MX6 whose watchdogs run on the clock of the peripherals' bus (Linux,
 /// arch/arm/boot/dts/nxp/imx/imx6{qdl,sl,sx}.dtsi). Those of others, as of the UltraLite, have gates.
 const IPG_WATCHDOGS: [&[u8]; 3] = [b"fsl,imx6q-ccm", b"fsl,imx6sl-ccm", b"fsl,imx6sx-ccm"];
-
-/// Numbers of UARTs that Linux gives without an alias.
-const MAX_NUMBERS: u8 = 8;
 
 /// Where `#address-cells` or `#size-cells` is missing (2.3.5).
 const DEFAULT_CELLS: Cells = Cells { address: 2, size: 1 };
@@ -446,7 +443,7 @@ impl<'a> Walk<'a> {
         let stdout = self.aliases.iter().find(|(name, _)| *name == stdout).map_or(stdout, |(_, path)| *path);
         for (Found { path, driver, mut uart, clock }, number) in self.uarts.into_iter().zip(numbers) {
             let tty = |number| Tty { driver, number };
-            let free = || (0..MAX_NUMBERS).find(|number| !given.contains(&tty(*number)));
+            let free = || (0..MAX_TTYS).find(|number| !given.contains(&tty(*number)));
             let Some(number) = number.or_else(free) else { continue };
             given.push(tty(number));
             let of_clock = self.clocks.iter().find(|(phandle, _)| Some(*phandle) == clock);

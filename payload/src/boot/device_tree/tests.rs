@@ -1,7 +1,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use capture::config::{Config, Link};
+use capture::config::{Config, Link, TtyDriver};
 use proptest::prelude::*;
 
 use super::super::fake::Memory;
