@@ -1,5 +1,8 @@
 //! What differs from one architecture to the next, under the same list of names: `boot`, `clock`, `exceptions`, `mmu`, `pci`,
-//! `ports`, `power`, `NAME`.
+//! `ports`, `power`, `NAME`; and what does not.
+
+pub(crate) mod guarded_copy;
+mod report;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

@@ -5,7 +5,7 @@ use memory::{PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use spin::Mutex;
 
 use super::paging::{self, PAGE_BYTES, WINDOW_PAGES};
-use crate::arch::exceptions::copy_from;
+use crate::arch::guarded_copy::copy_from;
 
 /// Any physical memory, through the window. What of it is the crashed machine's RAM, [`memory::CrashedMemory`] knows.
 pub(crate) struct Physical;

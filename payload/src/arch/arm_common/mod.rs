@@ -3,6 +3,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod clock;
+pub(crate) mod exceptions;
 pub(crate) mod pci;
 pub(crate) mod ports;
 pub(crate) mod power;

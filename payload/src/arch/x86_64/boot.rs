@@ -12,8 +12,8 @@ use rcapture_payload::devices::uart::ns16550::PC_HERTZ;
 
 use super::clock::Clock;
 use super::encryption;
-use super::exceptions::copy_from;
 use super::power::SoftOff;
+use crate::arch::guarded_copy::copy_from;
 use crate::drivers::watchdog::FeedingClock;
 use crate::memory::paging::{self, CannotMap};
 use crate::memory::window::Physical;

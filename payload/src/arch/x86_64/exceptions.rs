@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::ops::Range;
 
 use memory::ReadFaultKind;
 use spin::Once;
@@ -13,31 +13,45 @@ use x86_64::registers::model_specific::Msr;
 use x86_64::structures::DescriptorTablePointer;
 
 use super::segments::{self, DOUBLE_FAULT_STACK, MACHINE_CHECK_STACK, NMI_STACK};
-use crate::{fatal, memory::layout};
+use crate::arch::guarded_copy;
+use crate::arch::report::write_place;
+use crate::fatal;
 
 global_asm!(include_str!("exceptions.s"));
 
 unsafe extern "C" {
     safe static exception_stubs: u8;
-    safe static guarded_copy_access: u8;
-    safe static guarded_copy_resume: u8;
-    fn guarded_copy(to: *mut u8, from: *const u8, bytes: usize) -> GuardedCopy;
 }
 
 /// What `guarded_copy` returns in RAX and RDX.
 #[repr(C)]
-struct GuardedCopy {
-    vector: u64,
-    bytes_left: u64,
+pub(crate) struct Outcome {
+    vector: usize,
+    bytes_left: usize,
+}
+
+impl Outcome {
+    pub(crate) const fn bytes_left(&self) -> usize {
+        self.bytes_left
+    }
+
+    /// What the exception says, if there was one.
+    pub(crate) const fn fault(&self) -> Option<ReadFaultKind> {
+        match self.vector {
+            0 => None,
+            MACHINE_CHECK => Some(ReadFaultKind::MachineCheck),
+            _ => Some(ReadFaultKind::Access),
+        }
+    }
 }
 
 const VECTORS: usize = 32;
-const STUB_BYTES: u64 = 16;
-const NMI: u64 = 2;
-const DOUBLE_FAULT: u64 = 8;
-const GENERAL_PROTECTION: u64 = 13;
-const PAGE_FAULT: u64 = 14;
-const MACHINE_CHECK: u64 = 18;
+const STUB_BYTES: usize = 16;
+const NMI: usize = 2;
+const DOUBLE_FAULT: usize = 8;
+const GENERAL_PROTECTION: usize = 13;
+const PAGE_FAULT: usize = 14;
+const MACHINE_CHECK: usize = 18;
 
 /// SDM volume 3, table 6-1, and AMD APM volume 2, section 8.2.
 const NAMES: [&str; VECTORS] = [
@@ -93,7 +107,7 @@ impl Gate {
     const INTERRUPT: u8 = 0x8e;
 
     #[expect(clippy::cast_possible_truncation, reason = "the address is split over three fields")]
-    fn new(handler_va: u64, selector: u16, interrupt_stack: u8) -> Self {
+    fn new(handler_va: usize, selector: u16, interrupt_stack: u8) -> Self {
         Self {
             offset_low: handler_va as u16,
             selector,
@@ -107,14 +121,12 @@ impl Gate {
 }
 
 static IDT: Once<[Gate; VECTORS]> = Once::new();
-/// A machine check came between two instructions that had nothing to do with it: the copy under way is in doubt.
-static MACHINE_CHECK_SEEN: AtomicBool = AtomicBool::new(false);
 
 /// Loads handlers for all 32 exceptions.
 pub(super) fn load() {
     let idt = IDT.call_once(|| {
         let selector = segments::code_selector();
-        let stubs_va = &raw const exception_stubs as u64;
+        let stubs_va = &raw const exception_stubs as usize;
         let mut vector = 0;
         [(); VECTORS].map(|()| {
             let stack = match vector {
@@ -135,25 +147,6 @@ pub(super) fn load() {
     unsafe { lidt(&pointer) };
 }
 
-/// Copies `buf.len()` bytes from `from_va`, which may fault.
-///
-/// # Errors
-/// How it faulted, and how many bytes were copied before.
-pub(crate) fn copy_from(from_va: usize, buf: &mut [u8]) -> Result<(), (ReadFaultKind, usize)> {
-    MACHINE_CHECK_SEEN.store(false, Ordering::Relaxed);
-    let from = core::ptr::with_exposed_provenance(from_va);
-    // SAFETY: the destination is a live `&mut [u8]` of that length. The source is only read, by an instruction whose
-    // faults come back as a vector; that it is no Rust object is the caller's page tables' doing (memory/window.rs).
-    let copy = unsafe { guarded_copy(buf.as_mut_ptr(), from, buf.len()) };
-    let copied = buf.len().saturating_sub(usize::try_from(copy.bytes_left).unwrap_or(0));
-    match copy.vector {
-        0 if MACHINE_CHECK_SEEN.load(Ordering::Relaxed) => Err((ReadFaultKind::MachineCheck, 0)),
-        0 => Ok(()),
-        MACHINE_CHECK => Err((ReadFaultKind::MachineCheck, copied)),
-        _ => Err((ReadFaultKind::Access, copied)),
-    }
-}
-
 /// The interrupted state, as exceptions.s pushes it.
 #[repr(C)]
 struct Frame {
@@ -171,10 +164,10 @@ struct Frame {
     rbx: u64,
     rdx: u64,
     rcx: u64,
-    rax: u64,
-    vector: u64,
+    rax: usize,
+    vector: usize,
     error_code: u64,
-    rip: u64,
+    rip: usize,
     cs: u64,
     rflags: u64,
     rsp: u64,
@@ -183,15 +176,14 @@ struct Frame {
 
 impl Frame {
     fn is_in_guarded_copy(&self) -> bool {
-        let access = &raw const guarded_copy_access as u64;
-        let resume = &raw const guarded_copy_resume as u64;
+        let Range { start, end } = guarded_copy::instructions();
         // A machine check may be reported at the instruction after the one that met it.
-        self.rip >= access && (self.rip < resume || self.vector == MACHINE_CHECK && self.rip == resume)
+        self.rip >= start && (self.rip < end || self.vector == MACHINE_CHECK && self.rip == end)
     }
 
     fn resume_guarded_copy(&mut self) {
         self.rax = self.vector;
-        self.rip = &raw const guarded_copy_resume as u64;
+        self.rip = guarded_copy::instructions().end;
     }
 }
 
@@ -207,7 +199,7 @@ extern "C" fn handle_exception(frame: &mut Frame) {
             if check.is_contained && frame.is_in_guarded_copy() {
                 frame.resume_guarded_copy();
             } else if check.is_contained && check.can_return {
-                MACHINE_CHECK_SEEN.store(true, Ordering::Relaxed);
+                guarded_copy::put_in_doubt();
             } else {
                 fatal::report(format_args!("{frame}"));
             }
@@ -264,10 +256,7 @@ impl MachineCheck {
 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name =
-            usize::try_from(self.vector).ok().and_then(|vector| NAMES.get(vector)).unwrap_or(&"unknown");
-        let image = layout::image();
-        let base = image.start as u64;
+        let name = NAMES.get(self.vector).unwrap_or(&"unknown");
         writeln!(
             f,
             "exception {} ({name}), error code {:#x}, CR2 {:#018x}",
@@ -275,11 +264,7 @@ impl fmt::Display for Frame {
             self.error_code,
             Cr2::read_raw()
         )?;
-        if image.contains(&usize::try_from(self.rip).unwrap_or(0)) {
-            writeln!(f, "  RIP image+{:#x} (image at {base:#x})", self.rip - base)?;
-        } else {
-            writeln!(f, "  RIP {:#018x}, outside the image at {base:#x}", self.rip)?;
-        }
+        write_place(f, "RIP", self.rip)?;
         writeln!(
             f,
             "  RAX {:016x} RBX {:016x} RCX {:016x} RDX {:016x}",
