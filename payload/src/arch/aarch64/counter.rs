@@ -6,9 +6,6 @@ use rcapture_payload::boot::DeviceTree;
 
 use crate::arch::clock::Rate;
 
-/// Where the firmware left no rate: what most boards have had.
-const GUESSED_HERTZ: u64 = 24_000_000;
-
 /// Nothing is to be looked for: it is the processor's own.
 pub(crate) const fn find(_tree: &DeviceTree) {}
 
@@ -20,10 +17,7 @@ pub(crate) fn ticks() -> u64 {
 }
 
 /// Its rate.
+#[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits (D19.12.2)")]
 pub(crate) fn rate() -> Rate {
-    // 32 bits (D19.12.2).
-    match CNTFRQ_EL0.get() & 0xffff_ffff {
-        0 => Rate { hertz: GUESSED_HERTZ, is_guess: true },
-        hertz => Rate { hertz, is_guess: false },
-    }
+    Rate::of_generic_timer(CNTFRQ_EL0.get() as u32)
 }

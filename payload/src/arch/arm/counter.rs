@@ -15,9 +15,6 @@ use super::registers::{read, write};
 use crate::arch::clock::Rate;
 use crate::drivers::mmio::Mmio;
 
-/// Where the firmware left no rate of the generic timer: what most boards have had.
-const GUESSED_HERTZ: u64 = 24_000_000;
-
 /// The cycle counter's at 1 GHz, of which it counts each 64th: it goes round in minutes.
 const GUESSED_CYCLE_HERTZ: u64 = 1_000_000_000 / 64;
 
@@ -85,9 +82,6 @@ pub(crate) fn rate() -> Rate {
         Some(Other::Timer(_)) => Rate { hertz: gpt::HERTZ.into(), is_guess: false },
         Some(Other::Cycles) => Rate { hertz: GUESSED_CYCLE_HERTZ, is_guess: true },
         // CNTFRQ.
-        None => match read!("0", "c14, c0, 0") {
-            0 => Rate { hertz: GUESSED_HERTZ, is_guess: true },
-            hertz => Rate { hertz: hertz.into(), is_guess: false },
-        },
+        None => Rate::of_generic_timer(read!("0", "c14, c0, 0")),
     }
 }

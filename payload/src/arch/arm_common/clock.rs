@@ -14,6 +14,17 @@ pub(crate) struct Rate {
     pub(crate) is_guess: bool,
 }
 
+impl Rate {
+    /// The generic timer's, which the firmware left in CNTFRQ.
+    pub(crate) fn of_generic_timer(frequency: u32) -> Self {
+        match frequency {
+            // It left none: what most boards have had.
+            0 => Self { hertz: 24_000_000, is_guess: true },
+            hertz => Self { hertz: hertz.into(), is_guess: false },
+        }
+    }
+}
+
 /// Ticks after which a device is given up: two seconds.
 pub(crate) fn patience_ticks() -> u64 {
     rate().hertz * 2
