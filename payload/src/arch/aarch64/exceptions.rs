@@ -50,7 +50,7 @@ const ASYNCHRONOUS: usize = 0x11;
 const UNCONTAINABLE: usize = 0;
 
 /// Lets SErrors come: one that the crashed kernel left comes at once.
-pub(super) fn unmask_errors() {
+pub(crate) fn unmask_errors() {
     // SAFETY: the vectors are loaded.
     unsafe { asm!("msr daifclr, #4", options(nostack, nomem)) };
 }

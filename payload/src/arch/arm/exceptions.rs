@@ -46,7 +46,7 @@ const NAMES: [&str; 8] = [
 ];
 
 /// Lets asynchronous aborts come: one that the crashed kernel left comes at once.
-pub(super) fn unmask_errors() {
+pub(crate) fn unmask_errors() {
     // SAFETY: the vectors are loaded.
     unsafe { asm!("cpsie a", options(nostack, nomem, preserves_flags)) };
 }
