@@ -7,7 +7,7 @@ use rcapture_payload::boot::Ecam;
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
 use x86_64::instructions::port::Port;
 
-use crate::memory::paging;
+use crate::drivers::ecam::Ecams;
 
 /// CONFIG_ADDRESS; CONFIG_DATA is behind it.
 const CONFIG_ADDRESS: u16 = 0xcf8;
@@ -21,26 +21,18 @@ const FIRST: DeviceFunction = DeviceFunction { bus: 0, device: 0, function: 0 };
 #[derive(Clone, Copy)]
 pub(crate) struct ConfigSpace<'a> {
     /// Other buses are reached by ports.
-    ecam: &'a [Ecam],
+    ecams: Ecams<'a>,
 }
 
 impl<'a> ConfigSpace<'a> {
     /// `ecam`: as the firmware says.
     pub(crate) fn new(ecam: &'a [Ecam]) -> Self {
-        let space = Self { ecam };
+        let space = Self { ecams: Ecams(ecam) };
         // Where there is nothing, reading gives ones, or zeros under QEMU: then the table is wrong.
         match space.read_word(FIRST, 0) {
-            0 | u32::MAX => Self { ecam: &[] },
+            0 | u32::MAX => Self { ecams: Ecams(&[]) },
             _ => space,
         }
-    }
-
-    /// Where a register appears in memory. `None`: the ports lead to it.
-    fn in_memory(&self, function: DeviceFunction, offset: u8) -> Option<*mut u32> {
-        let DeviceFunction { bus, device, function } = function;
-        let page_pa = self.ecam.iter().find_map(|ecam| ecam.function_pa(bus, device, function))?;
-        let page = paging::show_device(page_pa.0).ok()?;
-        Some(core::ptr::with_exposed_provenance_mut(page + usize::from(offset & 0xfc)))
     }
 
     fn select(function: DeviceFunction, offset: u8) {
@@ -53,30 +45,26 @@ impl<'a> ConfigSpace<'a> {
 
 impl fmt::Display for ConfigSpace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.ecam.is_empty() { "ports" } else { "memory" })
+        f.write_str(if self.ecams.is_empty() { "ports" } else { "memory" })
     }
 }
 
 impl ConfigurationAccess for ConfigSpace<'_> {
     fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
-        if let Some(register) = self.in_memory(function, offset) {
-            // SAFETY: `show_device` has mapped it until it is called again, and that is later; it is aligned, and no Rust
-            // object. Reading configuration space has no effect on any device that is to be kept.
-            return unsafe { register.read_volatile() };
+        if let Some(value) = self.ecams.read(function, offset) {
+            return value;
         }
         Self::select(function, offset);
-        // SAFETY: as above.
+        // SAFETY: reading configuration space has no effect on any device that is to be kept.
         unsafe { Port::new(CONFIG_DATA).read() }
     }
 
     fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
-        if let Some(register) = self.in_memory(function, offset) {
-            // SAFETY: as in `read_word`; what is written is virtio-drivers' and ours: commands and
-            // BARs of cards that Linux no longer drives.
-            return unsafe { register.write_volatile(data) };
+        if self.ecams.write(function, offset, data).is_some() {
+            return;
         }
         Self::select(function, offset);
-        // SAFETY: as above.
+        // SAFETY: what is written is virtio-drivers' and ours, as in memory (drivers/ecam.rs).
         unsafe { Port::new(CONFIG_DATA).write(data) };
     }
 
