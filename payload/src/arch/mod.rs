@@ -1,6 +1,7 @@
 //! What differs from one architecture to the next, under the same list of names: `boot`, `clock`, `exceptions`, `mmu`, `pci`,
 //! `ports`, `power`, `NAME`; and what does not.
 
+mod elapsed;
 pub(crate) mod guarded_copy;
 mod report;
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::arch::counter::rate;
 pub(crate) use crate::arch::counter::{find, ticks};
+use crate::arch::elapsed::elapsed;
 
 /// How often the counter counts in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +53,6 @@ impl Clock {
 impl capture::Clock for Clock {
     /// Time since the start.
     fn now(&self) -> Duration {
-        let hertz = self.rate.hertz;
-        let ticks = ticks().saturating_sub(self.start);
-        let seconds = ticks / hertz;
-        // No overflow: the remainder is below 2^32, and 10^9 is below 2^30.
-        let nanoseconds = (ticks % hertz) * 1_000_000_000 / hertz;
-        Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
+        elapsed(ticks().saturating_sub(self.start), self.rate.hertz)
     }
 }
