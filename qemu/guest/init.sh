@@ -1,14 +1,16 @@
 #!/busybox sh
-# First process of the guest that is going to crash. /lab.conf says how (see src/initramfs.rs).
-/busybox mkdir -p /bin /proc /sys /dev /tmp
-/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
+# First process of the guest that is going to crash. lab.conf says how (see src/initramfs.rs). It lies beside, and so does all
+# that is ours: in the root, or in a directory of a user's initramfs.
+base=${0%/*}
+$base/busybox mkdir -p $base/bin /proc /sys /dev /tmp
+$base/busybox mount -t proc proc /proc
+$base/busybox --install -s $base/bin
+export PATH=$base/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 exec </dev/console >/dev/console 2>&1
-. /lab.conf
+. $base/lab.conf
 
 # Whatever goes wrong, the machine ends instead of waiting for a hand that never comes.
 fail() {
@@ -16,16 +18,53 @@ fail() {
     eval "$LAB_POWER_OFF"
 }
 
+# This kernel cannot do what is asked for.
+unsupported() {
+    echo "LAB: not supported: $1"
+    eval "$LAB_POWER_OFF"
+}
+
+# Says why nothing can be loaded, where kexec would say less.
+check() {
+    size=/sys/kernel/kexec_crash_size
+    [ -e $size ] || unsupported "the kernel has no kexec for crashes (CONFIG_KEXEC, CONFIG_CRASH_DUMP)"
+    [ "$(cat $size)" != 0 ] || fail "no memory is reserved: $(grep -q crashkernel= /proc/cmdline &&
+        echo "the kernel did not grant its crashkernel=: $(dmesg | grep -i crashkernel | grep -v 'ommand line' | tail -n 1)" ||
+        echo "there is no crashkernel= on its command line")"
+    [ "$(cat /proc/sys/kernel/kexec_load_disabled)" != 1 ] || fail "loading is disabled: kernel.kexec_load_disabled is 1"
+}
+
+# Crashes by LKDTM (Linux, Documentation/fault-injection/provoke-crashes.rst), in the first of these ways that it knows.
+provoke() {
+    mount -t debugfs debug /sys/kernel/debug
+    for way in "$@"; do
+        grep -qx "$way" /sys/kernel/debug/provoke-crash/DIRECT && echo "$way" >/sys/kernel/debug/provoke-crash/DIRECT
+    done 2>/dev/null
+    unsupported "to crash it by $* takes CONFIG_LKDTM (its modules by --modules), or the lab's own module (--headers)"
+}
+
+# Panics when a task hangs.
+expect_hang() {
+    { echo 5 >/proc/sys/kernel/hung_task_timeout_secs && echo 1 >/proc/sys/kernel/hung_task_panic; } ||
+        unsupported "no task is watched (CONFIG_DETECT_HUNG_TASK)"
+}
+
 echo "LAB: init on $(uname -r)"
 
 for module in $LAB_MODULES; do
-    insmod "/modules/$module" || fail "$module cannot be inserted"
+    insmod "$base/modules/$module" || fail "$module cannot be inserted"
 done
 
-[ "$LAB_POPULATE" = 1 ] && . /populate.sh && populate
+[ "$LAB_POPULATE" = 1 ] && . $base/populate.sh && populate
+
+eval "$LAB_BEFORE"
 
 if [ -n "$LAB_LOAD" ]; then
-    message=$(kexec $LAB_LOAD /capture.bin --command-line="$LAB_CMDLINE" 2>&1) || fail "$message"
+    check
+    message=$(kexec $LAB_LOAD $base/capture.bin --command-line="$LAB_CMDLINE" 2>&1) || case $message in
+        *"Function not implemented"*) unsupported "the kernel has no system call for this loader: $message" ;;
+        *) fail "$message" ;;
+    esac
     [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "kexec said nothing, and nothing is loaded"
     echo "LAB: loaded"
 fi

@@ -11,6 +11,7 @@
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/panic.h>
+#include <linux/sched.h>
 
 static char *kind;
 module_param(kind, charp, 0);
@@ -41,6 +42,25 @@ static void crash_null_dereference_in_interrupt(struct irq_work *work)
 
 static struct irq_work in_interrupt;
 
+static noinline void crash_hung_task(void)
+{
+	for (;;) {
+		set_current_state(TASK_UNINTERRUPTIBLE);
+		schedule();
+	}
+}
+
+/* The compiler is not to know that it has no end. */
+static volatile int has_end;
+
+static noinline int crash_stack_overflow(int depth)
+{
+	volatile char room[256];
+
+	room[0] = depth;
+	return has_end ? room[0] : crash_stack_overflow(depth + 1) + room[0];
+}
+
 static int __init crash_init(void)
 {
 	if (!kind)
@@ -49,6 +69,10 @@ static int __init crash_init(void)
 		crash_null_dereference();
 	if (!strcmp(kind, "bug"))
 		crash_bug();
+	if (!strcmp(kind, "hung_task"))
+		crash_hung_task();
+	if (!strcmp(kind, "stack_overflow"))
+		crash_stack_overflow(0);
 	if (!strcmp(kind, "panic_with_interrupts_off"))
 		crash_panic_with_interrupts_off();
 	if (!strcmp(kind, "null_dereference_in_interrupt")) {

@@ -1,7 +1,8 @@
 //! The architectures whose kernels crash, and what differs in the lab from one to the next.
 
 /// An architecture, by Rust's name for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// A PC.
     #[default]

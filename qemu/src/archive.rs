@@ -16,11 +16,15 @@ const REGULAR: u32 = 0o100_644;
 const DIRECTORY: u32 = 0o040_755;
 
 /// What an init of ours wants to be there.
-const DIRECTORIES: [&str; 8] = ["bin", "proc", "sys", "dev", "tmp", "lib", "lib64", "modules"];
+const DIRECTORIES: [&str; 7] = ["bin", "proc", "sys", "dev", "tmp", "lib", "modules"];
+/// Where an archive begins that follows another one (buffer-format.rst).
+const ALIGNMENT: usize = 4;
 
 /// An archive that is being written.
 pub(crate) struct Archive {
     path: PathBuf,
+    /// Directory of the guest in which everything is, or nothing.
+    base: &'static str,
     out: GzEncoder<BufWriter<File>>,
     inode: u32,
 }
@@ -29,9 +33,24 @@ impl Archive {
     /// Begins one.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).on("create", path)?;
+        Ok(Self::of(file, path, ""))
+    }
+
+    /// Begins one behind another one, packed or not, all of it in the directory `base`. The kernel unpacks both.
+    pub(crate) fn append_to(path: &Path, first: &Path, base: &'static str) -> Result<Self> {
+        let mut bytes = read(first)?;
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        let mut file = File::create(path).on("create", path)?;
+        file.write_all(&bytes).on("write", path)?;
+        let mut this = Self::of(file, path, base);
+        this.add("", DIRECTORY, &[])?;
+        Ok(this)
+    }
+
+    fn of(file: File, path: &Path, base: &'static str) -> Self {
         // Unpacking costs the guest more than the bytes cost us.
         let out = GzEncoder::new(BufWriter::new(file), Compression::fast());
-        Ok(Self { path: path.to_owned(), out, inode: 1 })
+        Self { path: path.to_owned(), base, out, inode: 1 }
     }
 
     /// Adds empty directories, for all else to go into.
@@ -59,12 +78,18 @@ impl Archive {
         self.add(name, EXECUTABLE, &read(path)?)
     }
 
-    /// Adds a program of `root`, into `bin`, with the libraries it needs.
+    /// Adds a program of `root`, into `bin`, with the libraries it needs, whatever others are there.
     pub(crate) fn program(&mut self, root: &Root, program: &Path) -> Result<()> {
-        self.executable_of(&format!("bin/{}", file_name(program)?), program)?;
-        self.executable_of(root.arch().loader(), &root.loader()?)?;
+        let (base, name, loader) = (self.base, file_name(program)?, root.loader()?);
+        let lib = format!("{base}/lib");
+        let start = format!(
+            "#!{base}/busybox sh\nexec {lib}/{} --library-path {lib} {lib}/{name} \"$@\"\n",
+            file_name(&loader)?
+        );
+        self.executable(&format!("bin/{name}"), start.as_bytes())?;
+        self.executable_of(&format!("lib/{name}"), program)?;
+        self.executable_of(&format!("lib/{}", file_name(&loader)?), &loader)?;
         for (soname, library) in root.libraries_of(program)? {
-            // The loader looks in /lib without being told to.
             self.executable_of(&format!("lib/{soname}"), &library)?;
         }
         Ok(())
@@ -87,7 +112,8 @@ impl Archive {
     }
 
     fn add(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
-        let entry = Builder::new(name).ino(self.inode).nlink(1).mode(mode);
+        let name = format!("{}/{name}", self.base);
+        let entry = Builder::new(name.trim_matches('/')).ino(self.inode).nlink(1).mode(mode);
         self.inode += 1;
         let out = &mut self.out;
         let write = || -> io::Result<()> {

@@ -9,9 +9,12 @@ use crate::outcome::Result;
 
 const INIT: &str = include_str!("../guest/init.sh");
 const POPULATE: &str = include_str!("../guest/populate.sh");
+/// Where our files are in a user's initramfs.
+const BESIDE: &str = "/rcapture";
 
 /// By which system call the capture image is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Loader {
     /// `kexec -p`: kexec_load(2), purgatory and elfcorehdr from kexec-tools.
     #[default]
@@ -30,6 +33,8 @@ pub enum Trigger {
     Nmi,
     /// The lab's module ([`Lab::crash_module`](crate::Lab::crash_module)).
     Module(PathBuf, CrashKind),
+    /// LKDTM, the kernel's own way to crash.
+    Provoke(CrashKind),
     /// A shell command in the guest, such as `insmod /modules/null.ko`.
     Command(String),
 }
@@ -49,13 +54,21 @@ pub(crate) struct Contents {
     pub(crate) balloon_mib: u32,
     pub(crate) report: bool,
     pub(crate) modules: Vec<PathBuf>,
+    /// A shell command before the capture image is loaded.
+    pub(crate) before: String,
+    /// A user's initramfs, in which all else goes into a directory of its own.
+    pub(crate) beside: Option<PathBuf>,
 }
 
 /// Writes the initramfs to `path`.
 pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Result<()> {
-    let mut archive = Archive::create(path)?;
+    let base = contents.base();
+    let mut archive = match &contents.beside {
+        None => Archive::create(path)?,
+        Some(theirs) => Archive::append_to(path, theirs, base)?,
+    };
     archive.directories()?;
-    archive.executable("init", INIT.as_bytes())?;
+    archive.executable("init", INIT.replacen("/busybox", &format!("{base}/busybox"), 1).as_bytes())?;
     archive.file("populate.sh", POPULATE.as_bytes())?;
     archive.file("lab.conf", contents.configuration()?.as_bytes())?;
     archive.executable_of("busybox", &userland.busybox)?;
@@ -74,6 +87,14 @@ pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Re
 }
 
 impl Contents {
+    /// The directory of the guest that all this is in.
+    pub(crate) const fn base(&self) -> &'static str {
+        match self.beside {
+            None => "",
+            Some(_) => BESIDE,
+        }
+    }
+
     /// The shell variables that `guest/init.sh` reads.
     fn configuration(&self) -> Result<String> {
         let mut load = match (&self.capture_image, self.loader) {
@@ -82,22 +103,28 @@ impl Contents {
             (Some(_), Loader::KexecFileLoad) => "-s -p".to_owned(),
         };
         if self.capture_initrd.is_some() {
-            load += " --initrd=/capture.initrd";
+            load = format!("{load} --initrd={}/capture.initrd", self.base());
         }
+        let prepared = |kind: &CrashKind| match kind {
+            CrashKind::HungTask => "expect_hang",
+            _ => "echo 1 > /proc/sys/kernel/panic_on_oops",
+        };
         let crash = match &self.trigger {
             Trigger::SysRq => "echo c > /proc/sysrq-trigger".to_owned(),
             Trigger::Nmi => ":".to_owned(),
             Trigger::Module(_, kind) => {
-                format!("echo 1 > /proc/sys/kernel/panic_on_oops; insmod /crash.ko kind={}", kind.name())
+                format!("{}; insmod {}/crash.ko kind={}", prepared(kind), self.base(), kind.name())
             }
+            Trigger::Provoke(kind) => format!("{}; provoke {}", prepared(kind), kind.lkdtm().join(" ")),
             Trigger::Command(command) => command.clone(),
         };
         let delay = self.delay_seconds.to_string();
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
         let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
-        let variables: [(&str, &str); 9] = [
+        let variables: [(&str, &str); 10] = [
             ("LAB_LOAD", &load),
+            ("LAB_BEFORE", &self.before),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", &crash),
             ("LAB_DELAY", &delay),
@@ -145,11 +172,21 @@ mod tests {
             balloon_mib: 32,
             report: false,
             modules: vec!["/m/null.ko".into()],
+            before: String::new(),
+            beside: None,
         };
         let text = contents.configuration().unwrap();
         assert!(text.contains("LAB_LOAD='-s -p --initrd=/capture.initrd'\n"), "{text}");
         assert!(text.contains("LAB_CRASH='insmod /modules/null.ko'\n"), "{text}");
         assert!(text.contains("LAB_MODULES='null.ko'\n"), "{text}");
         assert!(text.contains("LAB_BALLOON_KIB='32768'\n"), "{text}");
+        let trigger = Trigger::Module("crash.ko".into(), CrashKind::HungTask);
+        let beside = Contents { beside: Some("theirs.cpio".into()), trigger, ..contents };
+        let text = beside.configuration().unwrap();
+        assert!(text.contains("LAB_LOAD='-s -p --initrd=/rcapture/capture.initrd'\n"), "{text}");
+        assert!(
+            text.contains("LAB_CRASH='expect_hang; insmod /rcapture/crash.ko kind=hung_task'\n"),
+            "{text}"
+        );
     }
 }

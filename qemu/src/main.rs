@@ -23,6 +23,7 @@ enum Command {
     Ether(commands::ether::Ether),
     Fetch(commands::fetch::Fetch),
     Line(commands::line::Line),
+    Run(Box<commands::run::Run>),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Ether(ether) => ether.run(),
         Command::Fetch(fetch) => fetch.run(),
         Command::Line(line) => line.run(),
+        Command::Run(run) => run.run(),
     };
     let outcome = outcome.unwrap_or_else(|error| {
         eprintln!("rcapture-qemu: {error:#}");

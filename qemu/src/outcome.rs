@@ -10,17 +10,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// What was to be shown was shown.
     Passed,
     /// The machine ran and answered; what it did is not what was asked for.
     Failed,
     /// QEMU ended or stopped answering: nothing is known about what was to be tested.
+    #[value(name = "lost the machine")]
+    #[serde(rename = "lost the machine")]
     MachineLost,
     /// Something the run needs is not there (a program, a package, a suite, the mirror).
+    #[value(name = "tool missing")]
+    #[serde(rename = "tool missing")]
     ToolMissing,
     /// The kernel, or the machine, cannot do what was asked for, whatever we do.
+    #[value(name = "not supported")]
+    #[serde(rename = "not supported")]
     NotSupported,
 }
 

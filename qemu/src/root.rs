@@ -26,10 +26,6 @@ impl Root {
         Self { directory, arch }
     }
 
-    pub(crate) const fn arch(&self) -> Arch {
-        self.arch
-    }
-
     /// Where its libraries are.
     fn libraries(&self) -> [PathBuf; 4] {
         let name = self.arch.libraries();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rcapture_qemu::{Arch, Crash, Drgn, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
+use rcapture_qemu::{Arch, Debugger, Kernel, Lab, Line, LineOptions, Machine, Suite, Userland};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host_tools::{self, Profile};
@@ -68,14 +68,14 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let log = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     println!("\nThe kernel's last words ({}):\n", path.display());
     println!("{}\n", last_words(&String::from_utf8_lossy(&log)));
-    let backtrace = step(&format!("opening the vmcore with {}", stock.judge.name()), || {
-        Ok(stock.judge.backtrace(&stock.vmlinux, &vmcore)?)
+    let backtrace = step(&format!("opening the vmcore with {}", stock.debugger.name()), || {
+        Ok(stock.debugger.backtrace(&stock.vmlinux, &[], &vmcore, false, CRASH_DEADLINE)?)
     })?;
     println!("{backtrace}");
     println!(
         "The dump: {}\nLook further:\n  {}",
         directory.display(),
-        stock.judge.command(&stock.vmlinux, &vmcore)
+        stock.debugger.command(&stock.vmlinux, &vmcore)
     );
     Ok(())
 }
@@ -85,54 +85,19 @@ struct Stock {
     kernel: Kernel,
     vmlinux: PathBuf,
     userland: Userland,
-    judge: Judge,
+    debugger: Debugger,
 }
 
 impl Stock {
     fn fetch(arch: Arch, suite: Suite) -> Result<Self> {
         let lab = Lab::open()?.for_arch(arch);
         let kernel = lab.kernel(suite)?;
-        let judge = match arch {
-            Arch::X86_64 => Judge::Crash(lab.crash()?),
-            // A crash for another architecture would run in an emulator, for minutes.
-            Arch::Aarch64 | Arch::Arm => Judge::Drgn(lab.drgn()?),
-        };
-        Ok(Self { vmlinux: lab.vmlinux(&kernel)?, userland: lab.userland()?, judge, kernel })
-    }
-}
-
-/// Who reads the vmcore.
-enum Judge {
-    Crash(Crash),
-    Drgn(Drgn),
-}
-
-impl Judge {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Crash(_) => "crash(8)",
-            Self::Drgn(_) => "drgn",
-        }
-    }
-
-    fn backtrace(&self, vmlinux: &Path, vmcore: &Path) -> rcapture_qemu::Result<String> {
-        match self {
-            Self::Crash(crash) => {
-                crash.run(vmlinux, vmcore, &["sys", "bt"], CRASH_DEADLINE).map(|sections| sections.concat())
-            }
-            Self::Drgn(drgn) => {
-                drgn.crashed_task(vmcore, &[vmlinux], CRASH_DEADLINE).map(|task| task.to_string())
-            }
-        }
-    }
-
-    /// What one would type.
-    fn command(&self, vmlinux: &Path, vmcore: &Path) -> String {
-        let (vmlinux, vmcore) = (vmlinux.display(), vmcore.display());
-        match self {
-            Self::Crash(_) => format!("crash {vmlinux} {vmcore}"),
-            Self::Drgn(_) => format!("drgn -s {vmlinux} -c {vmcore}"),
-        }
+        Ok(Self {
+            vmlinux: lab.vmlinux(&kernel)?,
+            userland: lab.userland()?,
+            debugger: lab.debugger(arch)?,
+            kernel,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod boot;
 pub(crate) mod ether;
 pub(crate) mod fetch;
 pub(crate) mod line;
+pub(crate) mod run;
 
 use clap::Args;
 use rcapture_qemu::{Arch, Flavour, Lab, Mirror};

@@ -3,7 +3,8 @@
 use crate::arch::Arch;
 
 /// Debian builds more than one kernel for an architecture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Flavour {
     /// The one for virtual machines; of 32-bit Arm, which has none, the one for everything.
     #[default]

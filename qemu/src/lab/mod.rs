@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use flavour::Flavour;
 pub use mirror::Mirror;
-pub use module::CrashKind;
+pub use module::{CrashKind, make_crash_module};
 pub use suite::Suite;
 
 use crate::arch::Arch;

@@ -27,12 +27,22 @@ pub enum CrashKind {
     PanicWithInterruptsOff,
     /// A write by a null pointer while an interrupt is handled.
     NullDereferenceInInterrupt,
+    /// A task that waits for ever, and a kernel that panics for it.
+    HungTask,
+    /// A function that calls itself for ever.
+    StackOverflow,
 }
 
 impl CrashKind {
     /// Every one.
-    pub const ALL: [Self; 4] =
-        [Self::NullDereference, Self::Bug, Self::PanicWithInterruptsOff, Self::NullDereferenceInInterrupt];
+    pub const ALL: [Self; 6] = [
+        Self::NullDereference,
+        Self::Bug,
+        Self::PanicWithInterruptsOff,
+        Self::NullDereferenceInInterrupt,
+        Self::HungTask,
+        Self::StackOverflow,
+    ];
 
     /// What the module's parameter `kind` is for it.
     pub const fn name(self) -> &'static str {
@@ -41,6 +51,19 @@ impl CrashKind {
             Self::Bug => "bug",
             Self::PanicWithInterruptsOff => "panic_with_interrupts_off",
             Self::NullDereferenceInInterrupt => "null_dereference_in_interrupt",
+            Self::HungTask => "hung_task",
+            Self::StackOverflow => "stack_overflow",
+        }
+    }
+
+    /// What LKDTM calls it, the newest name first (Linux, drivers/misc/lkdtm).
+    pub(crate) const fn lkdtm(self) -> &'static [&'static str] {
+        match self {
+            Self::NullDereference => &["EXCEPTION"],
+            Self::Bug => &["BUG"],
+            Self::PanicWithInterruptsOff | Self::NullDereferenceInInterrupt => &["PANIC_IN_HARDIRQ"],
+            Self::HungTask => &["HUNG_TASK"],
+            Self::StackOverflow => &["EXHAUST_STACK", "OVERFLOW"],
         }
     }
 
@@ -99,18 +122,27 @@ impl Lab {
         // It names the common headers where they would be installed.
         let text = format!("include {}\n", sources.join(&common.name).join("Makefile").display());
         fs::write(&makefile, text).on("write", &makefile)?;
-        for (name, text) in [("crash.c", SOURCE), ("Kbuild", "obj-m := crash.o\n")] {
-            let path = directory.join(name);
-            fs::write(&path, text).on("write", &path)?;
-        }
-        let prefix = kernel.arch.compiler_prefix();
-        let mut make = Command::new("make");
-        make.arg("-C").arg(&headers).arg(format!("M={}", directory.display()));
-        make.args([format!("CROSS_COMPILE={prefix}"), format!("CC={prefix}gcc"), "modules".to_owned()]);
-        process::run(&mut make, BUILD_DEADLINE, || {})?.success("make")?;
+        make_crash_module(kernel.arch, &headers, directory)?;
         keep_only("crash.ko", directory)?;
         Ok(packages.to_vec())
     }
+}
+
+/// Makes `crash.ko` in `directory`, against the headers (or the build directory) of the kernel that is to crash.
+///
+/// # Errors
+/// [`Error::ToolMissing`] without make or compiler; if it cannot be built.
+pub fn make_crash_module(arch: Arch, headers: &Path, directory: &Path) -> Result<PathBuf> {
+    for (name, text) in [("crash.c", SOURCE), ("Kbuild", "obj-m := crash.o\n")] {
+        let path = directory.join(name);
+        fs::write(&path, text).on("write", &path)?;
+    }
+    let prefix = arch.compiler_prefix();
+    let mut make = Command::new("make");
+    make.arg("-C").arg(headers).arg(format!("M={}", directory.display()));
+    make.args([format!("CROSS_COMPILE={prefix}"), format!("CC={prefix}gcc"), "modules".to_owned()]);
+    process::run(&mut make, BUILD_DEADLINE, || {})?.success("make")?;
+    Ok(directory.join("crash.ko"))
 }
 
 /// Its name in the cache.

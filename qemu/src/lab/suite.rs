@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// A suite of Debian's archive, named after the kernel series it carried when this was written.
 ///
 /// Suites move: what was really fetched is in [`Kernel::release`](super::Kernel::release).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Suite {
     /// Debian 11, Linux 5.10.
     Bullseye,

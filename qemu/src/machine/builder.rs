@@ -36,6 +36,9 @@ pub enum Serial {
 /// The file of what a console with a port of its own says.
 const CONSOLE_LOG: &str = "console.log";
 
+/// What is said instead of a size where nothing is to be reserved.
+const NO_RESERVATION: &str = "none";
+
 /// What a balloon and a port for the report need, each after what it needs itself.
 const VIRTIO_MODULES: [&str; 7] = [
     "virtio_ring",
@@ -90,6 +93,8 @@ impl MachineBuilder {
                 balloon_mib: 0,
                 report: false,
                 modules: Vec::new(),
+                before: String::new(),
+                beside: None,
             },
             memory_mib: 512,
             board: board.into(),
@@ -163,6 +168,18 @@ impl MachineBuilder {
         self
     }
 
+    /// A shell command in the guest before the capture image is loaded.
+    pub fn before(mut self, command: impl Into<String>) -> Self {
+        self.contents.before = command.into();
+        self
+    }
+
+    /// An initramfs whose files are there too. Its own init is not run, unless the [trigger](Self::trigger) does it.
+    pub fn initramfs(mut self, file: impl Into<PathBuf>) -> Self {
+        self.contents.beside = Some(file.into());
+        self
+    }
+
     /// Seconds between loading and crashing (0).
     pub const fn delay_seconds(mut self, seconds: u32) -> Self {
         self.contents.delay_seconds = seconds;
@@ -194,7 +211,21 @@ impl MachineBuilder {
         self
     }
 
-    /// The value of `crashkernel=` (`4M`).
+    /// Linux' name for the port of the console.
+    #[must_use = "it is all that this does"]
+    pub fn console_port(&self) -> &'static str {
+        self.machine_board().console_name()
+    }
+
+    /// Linux' name for the port of the line, if there is one.
+    #[must_use = "it is all that this does"]
+    pub fn line_port(&self) -> Option<&'static str> {
+        let board = self.machine_board();
+        let port = if self.is_console_apart { board.port_apart() } else { Some(board.console) };
+        port.and_then(|port| board.ports.get(port)).copied()
+    }
+
+    /// The value of `crashkernel=` (`4M`), or `none`.
     pub fn crashkernel(mut self, value: impl Into<String>) -> Self {
         self.crashkernel = value.into();
         self
@@ -403,11 +434,14 @@ impl MachineBuilder {
     fn kernel_cmdline(&self) -> String {
         let console = self.machine_board().console_name();
         let mut parameters = vec![format!("console={console}"), "panic=-1".into(), "quiet".into()];
-        if self.contents.capture_image.is_some() {
+        if self.contents.capture_image.is_some() && self.crashkernel != NO_RESERVATION {
             parameters.push(format!("crashkernel={}", self.crashkernel));
         }
         if self.contents.trigger == Trigger::Nmi {
             parameters.push("unknown_nmi_panic".into());
+        }
+        if self.contents.beside.is_some() {
+            parameters.push(format!("rdinit={}/init", self.contents.base()));
         }
         parameters.extend(self.append.iter().cloned());
         parameters.join(" ")

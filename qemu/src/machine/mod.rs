@@ -76,15 +76,13 @@ impl Machine {
         let start = Instant::now();
         loop {
             // Asked first: what an ended QEMU wrote is all there.
-            let ended = self.child.try_wait().on("wait for", "QEMU")?;
-            for port in [Some(&mut self.line), self.console.as_mut()].into_iter().flatten() {
-                if port.find(text.as_bytes())? {
-                    return Ok(());
-                }
+            let ended = self.ended()?;
+            if self.has_said(text)? {
+                return Ok(());
             }
             let awaited = format!("{text:?} on the line");
             match ended {
-                Some(status) if status.success() => return Err(self.ended(awaited)),
+                Some(status) if status.success() => return Err(self.end_before(awaited)),
                 Some(status) => return Err(self.lost(format!("waiting for {awaited}"), status.to_string())),
                 None if start.elapsed() > deadline => {
                     let log = self.keep_serial_log();
@@ -96,6 +94,32 @@ impl Machine {
         }
     }
 
+    /// Whether the machine has sent `text` after the text the last wait, or look, ended at.
+    ///
+    /// # Errors
+    /// If its log cannot be read.
+    pub fn has_said(&mut self, text: &str) -> Result<bool> {
+        for port in [Some(&mut self.line), self.console.as_mut()].into_iter().flatten() {
+            if port.find(text.as_bytes())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How QEMU ended, if it has.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().on("wait for", "QEMU")
+    }
+
+    /// The directory with QEMU's messages (`qemu.log`) and what a console apart says (`console.log`), while this machine is.
+    pub fn logs(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Waits until QEMU ends by itself: the machine rebooted or powered off.
     ///
     /// # Errors
@@ -103,7 +127,7 @@ impl Machine {
     pub fn wait_for_end(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().on("wait for", "QEMU")? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             if start.elapsed() > deadline {
@@ -226,7 +250,7 @@ impl Machine {
         self.keep_logs().join("serial.log")
     }
 
-    fn ended(&mut self, awaited: String) -> Error {
+    fn end_before(&mut self, awaited: String) -> Error {
         let log = self.keep_serial_log();
         // A guest that gives up says why on its console.
         let bytes = std::fs::read(self.console.as_ref().map_or(&*log, Console::path)).unwrap_or_default();

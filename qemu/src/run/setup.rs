@@ -1,0 +1,213 @@
+//! From a scenario to what can be started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::receiver::Ear;
+use super::scenario::{Link, Scenario};
+use crate::arch::Arch;
+use crate::boot_files::BootFiles;
+use crate::initramfs::Trigger;
+use crate::lab::{Lab, make_crash_module};
+use crate::line::{Endpoint, LineOptions};
+use crate::machine::{Machine, MachineBuilder};
+use crate::outcome::{Error, IoContext, Result};
+use crate::programs::{capture_image, free_port, rcapture};
+
+/// How far a kernel came is of interest when it came no further.
+const VERBOSE: &str = "loglevel=7";
+
+/// Where what the machine sends on its line is kept, before any fault of the line.
+pub(super) const SERIAL_LOG: &str = "serial.log";
+
+/// QEMU's network as the guest sees it: the host, and an address for the card.
+const HOST: &str = "10.0.2.2";
+const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0";
+
+/// Everything that a run of a scenario needs.
+pub(super) struct Setup<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) lab: &'a Lab,
+    pub(super) kernel: BootFiles,
+    /// With which backtraces are made, if there is one.
+    pub(super) vmlinux: Option<PathBuf>,
+    /// The lab's module that crashes it, if it is one.
+    pub(super) crash_module: Option<PathBuf>,
+    pub(super) machine: MachineBuilder,
+    pub(super) ear: Ear,
+    pub(super) line: LineOptions,
+    /// Where all of this run's files go.
+    pub(super) directory: PathBuf,
+}
+
+impl<'a> Setup<'a> {
+    pub(super) fn of(scenario: &'a Scenario, lab: &'a Lab, directory: &Path) -> Result<Self> {
+        let directory = std::path::absolute(directory).on("find", directory)?;
+        let subject = Subject::of(scenario, lab, &directory)?;
+        let arch = subject.kernel.arch;
+        let image = match &scenario.image {
+            Some(image) => image.clone(),
+            None => capture_image(arch)?,
+        };
+        let crash_module = match &subject.trigger {
+            Trigger::Module(file, _) => Some(file.clone()),
+            _ => None,
+        };
+        let (ear, host) = match scenario.link {
+            Link::Serial => (Ear::Line, None),
+            // The console's text goes into the log alone.
+            Link::Tcp => (Ear::Port(free_port()?), Some(Endpoint::Null)),
+        };
+        let userland = lab.clone().for_arch(arch).userland()?;
+        let machine = scenario
+            .machine(Machine::builder(subject.kernel.clone(), userland).append(VERBOSE), arch, ear.port())
+            .capture_image(image)
+            .trigger(subject.trigger);
+        // Found now, not when there is a dump to take.
+        rcapture()?;
+        Ok(Self {
+            scenario,
+            lab,
+            kernel: subject.kernel,
+            vmlinux: subject.vmlinux,
+            crash_module,
+            machine,
+            ear,
+            line: LineOptions {
+                host,
+                baud: scenario.baud,
+                record: Some(directory.join(SERIAL_LOG)),
+                ..LineOptions::default()
+            },
+            directory,
+        })
+    }
+}
+
+/// The kernel, and how it is crashed.
+struct Subject {
+    kernel: BootFiles,
+    vmlinux: Option<PathBuf>,
+    trigger: Trigger,
+}
+
+impl Subject {
+    fn of(scenario: &Scenario, lab: &Lab, directory: &Path) -> Result<Self> {
+        let mut this = match (&scenario.kernel, scenario.suite) {
+            (Some(image), _) => Self::own(scenario, image, directory)?,
+            (None, Some(suite)) => {
+                let arch = scenario.arch.unwrap_or_default();
+                let lab = lab.clone().for_arch(arch).with_flavour(scenario.flavour);
+                let kernel = lab.kernel(suite)?;
+                let is_read = !scenario.expect_bt.is_empty();
+                Self {
+                    vmlinux: is_read.then(|| lab.vmlinux(&kernel)).transpose()?,
+                    trigger: match scenario.crash.kind() {
+                        None => Trigger::SysRq,
+                        Some(kind) => Trigger::Module(lab.crash_module(&kernel)?, kind),
+                    },
+                    kernel: kernel.into(),
+                }
+            }
+            (None, None) => {
+                return Err(Error::malformed(Path::new("scenario"), "has neither a kernel nor a suite"));
+            }
+        };
+        if let Some(command) = &scenario.crash_command {
+            this.trigger = Trigger::Command(command.clone());
+        }
+        if scenario.vmlinux.is_some() {
+            this.vmlinux.clone_from(&scenario.vmlinux);
+        }
+        Ok(this)
+    }
+
+    /// A user's own kernel.
+    fn own(scenario: &Scenario, image: &Path, directory: &Path) -> Result<Self> {
+        let kernel = BootFiles { modules: scenario.modules.clone(), ..BootFiles::of_image(image)? };
+        let trigger = match (scenario.crash.kind(), &scenario.headers) {
+            (None, _) => Trigger::SysRq,
+            (Some(kind), None) => Trigger::Provoke(kind),
+            (Some(kind), Some(headers)) => {
+                let place = directory.join("crash-module");
+                fs::create_dir(&place).on("create", &place)?;
+                let headers = std::path::absolute(headers).on("find", headers)?;
+                Trigger::Module(make_crash_module(kernel.arch, &headers, &place)?, kind)
+            }
+        };
+        Ok(Self { kernel, vmlinux: None, trigger })
+    }
+}
+
+impl Scenario {
+    /// `builder` with the machine and the capture kernel's settings that this scenario says. The dump goes to TCP `port` of
+    /// the host, or over the serial line.
+    pub fn machine(&self, mut builder: MachineBuilder, arch: Arch, port: Option<u16>) -> MachineBuilder {
+        builder = builder
+            .memory_mib(self.memory)
+            .smp(self.smp)
+            .loader(self.loader)
+            .populate(false)
+            .before(self.before.as_str());
+        if let Some(board) = &self.machine {
+            builder = builder.board(board);
+        }
+        if let Some(cpu) = &self.cpu {
+            builder = builder.cpu(cpu);
+        }
+        if let Some(tree) = &self.dtb {
+            builder = builder.device_tree(tree);
+        }
+        if let Some(initramfs) = &self.initramfs {
+            builder = builder.initramfs(initramfs);
+        }
+        if self.console_apart {
+            builder = builder.console_apart();
+        }
+        let board = self.machine.as_deref().unwrap_or(arch.board()).split(',').next().unwrap_or_default();
+        let crashkernel = match (&self.crashkernel, arch, board) {
+            (Some(size), ..) => size,
+            // Its device tree has a megabyte, which the loader puts into the reservation.
+            (None, Arch::Arm, "virt") => "5M",
+            (None, ..) => "4M",
+        };
+        builder = builder.crashkernel(crashkernel);
+        if port.is_some() {
+            builder = network_card(arch, board).into_iter().fold(builder, MachineBuilder::argument);
+        }
+        let settings = self.settings(&builder, port);
+        builder = builder.capture_cmdline(settings);
+        builder = self.append.iter().fold(builder, MachineBuilder::append);
+        self.qemu.iter().fold(builder, MachineBuilder::argument)
+    }
+
+    /// The capture kernel's command line.
+    fn settings(&self, builder: &MachineBuilder, port: Option<u16>) -> String {
+        let mut words = vec![format!("rcapture.dump_level={}", self.level)];
+        // A serial port of QEMU carries 30 times what its speed says: with the codec for that speed, LZMA, the
+        // emulated processor would be what takes the time.
+        let is_fast_line = port.is_none() && self.baud.is_none();
+        let compress = self.compress.as_deref().or(is_fast_line.then_some("deflate"));
+        words.extend(compress.map(|method| format!("rcapture.compress={method}")));
+        match port {
+            Some(port) => words.push(format!("rcapture.link=tcp:{HOST}:{port} {ADDRESS}")),
+            None if self.console_apart && !self.cmdline.contains("rcapture.link=") => {
+                words.extend(builder.line_port().map(|name| format!("rcapture.link=serial:{name},115200n8")));
+            }
+            None => {}
+        }
+        words.push(self.cmdline.clone());
+        words.join(" ").trim_end().to_owned()
+    }
+}
+
+/// QEMU's arguments for a card that the capture kernel has a driver for.
+fn network_card(arch: Arch, board: &str) -> Vec<&'static str> {
+    match (arch, board) {
+        (Arch::Arm, "sabrelite") => vec!["-nic", "user,model=imx.enet"],
+        (Arch::Arm, _) | (_, "microvm") => {
+            vec!["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]
+        }
+        _ => vec!["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"],
+    }
+}

@@ -1,0 +1,189 @@
+//! `rcapture-qemu run`, with real machines: how each kind of run ends, and what it leaves.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rcapture_qemu::{Flavour, Lab, Suite};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn command(output: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rcapture-qemu"));
+    command.arg("run").arg("-o").arg(output);
+    command
+}
+
+/// What became of the first scenario, its reason, and all that is known of it.
+fn result(output: &Path) -> (String, String, Value) {
+    let results: Value = serde_json::from_slice(&fs::read(output.join("results.json")).unwrap()).unwrap();
+    let text = |name: &str| results[0][name].as_str().unwrap_or_default().to_owned();
+    (text("outcome"), text("reason"), results[0].clone())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+/// Runs scenarios, each of which says how it is to end.
+fn all_end_as_they_say(scenarios: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let matrix = directory.path().join("matrix.toml");
+    fs::write(&matrix, scenarios).unwrap();
+    let output = command(&directory.path().join("out")).arg("--matrix").arg(&matrix).output().unwrap();
+    println!("{}", said(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
+fn a_kernel_that_nobody_has_tried_passes_with_nothing_but_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = Lab::open().unwrap().with_flavour(Flavour::Rt).kernel(Suite::Bookworm).unwrap();
+    let output = command(directory.path()).arg(&kernel.vmlinuz).output().unwrap();
+    println!("{}", said(&output));
+    assert_eq!(output.status.code(), Some(0));
+    let (outcome, _, report) = result(directory.path());
+    assert_eq!((outcome.as_str(), report["arch"].as_str().unwrap()), ("passed", "x86_64"));
+    let dump = Path::new(report["dump"].as_str().unwrap());
+    assert!(fs::read_to_string(dump.join("vmcore-dmesg.txt")).unwrap().contains(&kernel.release));
+    assert!(report["vmcore"].as_str().is_some() && report["bytes"].as_u64().unwrap() > 1 << 20, "{report}");
+    for file in ["serial.log", "recv.log", "result.json"] {
+        assert!(directory.path().join("vmlinuz").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
+fn a_machine_that_does_not_come_to_its_dump_says_why() {
+    all_end_as_they_say(
+        r#"
+        [defaults]
+        suite = "bookworm"
+        expect-outcome = "failed"
+
+        [[scenario]]
+        name = "no-reservation"
+        crashkernel = "none"
+        expect-reason = "no memory is reserved: there is no crashkernel="
+
+        [[scenario]]
+        name = "a-reservation-that-is-not-granted"
+        crashkernel = "4G"
+        expect-reason = "no memory is reserved: the kernel did not grant its crashkernel=: .*crashkernel"
+
+        [[scenario]]
+        name = "a-reservation-that-is-too-small"
+        crashkernel = "1M"
+        expect-reason = "the reservation is too small"
+
+        [[scenario]]
+        name = "loading-is-disabled"
+        before = "echo 1 > /proc/sys/kernel/kexec_load_disabled"
+        expect-reason = "loading is disabled"
+
+        [[scenario]]
+        name = "crashes-before-the-load"
+        before = "echo c > /proc/sysrq-trigger"
+        expect-reason = "crashed before the capture kernel was loaded: Kernel panic - not syncing: sysrq"
+
+        [[scenario]]
+        name = "hangs-before-the-load"
+        before = "echo hanging; while :; do sleep 1; done"
+        boot-deadline = 60
+        expect-outcome = "lost the machine"
+        expect-reason = "it hangs: .*after 60 s; its last words: .hanging"
+
+        [[scenario]]
+        name = "hangs-before-the-crash"
+        crash-command = "sleep 1000"
+        crash-deadline = 5
+        expect-outcome = "lost the machine"
+        expect-reason = "it hangs: neither a panic"
+        "#,
+    );
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
+fn what_a_kernel_cannot_do_is_not_supported() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = Lab::open().unwrap().kernel(Suite::Bookworm).unwrap();
+    // Debian's kernels have no LKDTM, and of headers nothing is said.
+    let output =
+        command(directory.path()).arg(&kernel.vmlinuz).args(["--crash", "nullptr"]).output().unwrap();
+    println!("{}", said(&output));
+    assert_eq!(output.status.code(), Some(6));
+    let (outcome, reason, _) = result(directory.path());
+    assert_eq!(outcome, "not supported");
+    assert!(reason.contains("CONFIG_LKDTM") && reason.contains("--headers"), "{reason}");
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
+fn an_expectation_that_is_not_met_fails_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = command(directory.path());
+    run.args([
+        "--suite",
+        "bookworm",
+        "--expect-log",
+        "sysrq: Trigger a crash",
+        "--expect-bt",
+        "sysrq_handle_crash",
+    ]);
+    let output = run.args(["--expect-log", "this was never said", "--max-bytes", "1K"]).output().unwrap();
+    println!("{}", said(&output));
+    assert_eq!(output.status.code(), Some(1));
+    let (outcome, reason, report) = result(directory.path());
+    assert_eq!(outcome, "failed");
+    assert!(reason.contains("this was never said") && reason.contains("of 1 KiB"), "{reason}");
+    let met: Vec<(&str, bool)> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["name"].as_str().unwrap(), check["passed"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(
+        met,
+        [("complete", true), ("log", true), ("log", false), ("backtrace", true), ("bytes", false)]
+    );
+    let backtrace = fs::read_to_string(directory.path().join("bookworm/backtrace.txt")).unwrap();
+    assert!(backtrace.contains("sysrq_handle_crash"), "{backtrace}");
+    let junit = fs::read_to_string(directory.path().join("junit.xml")).unwrap();
+    assert!(junit.contains("failures=\"1\"") && junit.contains("this was never said"), "{junit}");
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
+fn ctrl_c_leaves_what_has_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = command(directory.path());
+    let mut child =
+        run.args(["--suite", "bookworm", "--baud", "115200"]).stdout(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let journal = || {
+        let dumps = fs::read_dir(directory.path().join("bookworm/dump")).ok()?;
+        dumps
+            .filter_map(|dump| fs::metadata(dump.ok()?.path().join("journal")).ok())
+            .map(|file| file.len())
+            .max()
+    };
+    // Its first passes have the kernel's log.
+    while journal().is_none_or(|bytes| bytes < 200 << 10) {
+        assert!(begun.elapsed() < Duration::from_secs(300) && child.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(50));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    let (outcome, reason, report) = result(directory.path());
+    assert_eq!((status.code(), outcome.as_str()), (Some(1), "failed"));
+    assert!(reason.contains("interrupted while receiving the dump"), "{reason}");
+    let log = Path::new(report["dump"].as_str().unwrap()).join("vmcore-dmesg.txt");
+    assert!(fs::read_to_string(log).unwrap().contains("sysrq: Trigger a crash"));
+    assert!(Path::new(report["vmcore"].as_str().unwrap()).exists());
+    assert!(directory.path().join("junit.xml").exists());
+}
