@@ -1,12 +1,13 @@
 //! A machine to crash, and what comes of it.
 
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rcapture_qemu::programs;
+use rcapture_qemu::run::Scenario;
 use rcapture_qemu::{
     Arch, Flavour, Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth,
 };
@@ -125,25 +126,22 @@ impl Spec {
 
     /// The machine, not yet started.
     pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
-        let mut machine = Machine::builder(self.kernel(), self.lab().userland().unwrap())
-            .cpu(self.cpu)
-            .memory_mib(self.memory_mib)
-            .smp(self.smp)
-            .loader(self.loader)
-            .capture_image(image(self.arch))
-            .capture_cmdline(format!(
-                "rcapture.dump_level={} rcapture.compress={} {}",
-                self.dump_level, self.compress, self.cmdline
-            ))
-            .crashkernel(self.crashkernel)
-            .populate(self.has_every_class)
-            .line(line);
-        if let Some(board) = self.board {
-            machine = machine.board(board);
-        }
-        if self.is_console_apart {
-            machine = machine.console_apart();
-        }
+        let scenario = Scenario {
+            machine: self.board.map(str::to_owned),
+            cpu: Some(self.cpu.into()),
+            memory: self.memory_mib,
+            smp: self.smp,
+            crashkernel: Some(self.crashkernel.into()),
+            console_apart: self.is_console_apart,
+            loader: self.loader,
+            level: self.dump_level,
+            compress: Some(self.compress.into()),
+            cmdline: self.cmdline.into(),
+            ..Scenario::default()
+        };
+        let machine = Machine::builder(self.kernel(), self.lab().userland().unwrap());
+        let machine = scenario.machine(machine, self.arch, None);
+        let machine = machine.capture_image(image(self.arch)).populate(self.has_every_class).line(line);
         if self.has_every_class {
             // Struct pages of a huge page share a frame (Linux 5.14).
             machine.balloon_mib(BALLOON_MIB).append("hugetlb_free_vmemmap=on")
@@ -213,25 +211,19 @@ impl Spec {
 
 /// The image that `cargo xtask image` builds.
 pub(crate) fn image(arch: Arch) -> PathBuf {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
-    let path = dist.join(arch.name()).join("rcapture.bin");
-    assert!(path.exists(), "ToolMissing: there is no {}; `cargo xtask image` builds it", path.display());
-    path
+    programs::capture_image(arch).unwrap()
 }
 
 /// A port of the local host that was free a moment ago.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    programs::free_port().unwrap()
 }
 
 /// The program `rcapture`, ready for arguments.
 #[must_use]
 pub fn rcapture() -> Command {
-    let this = std::env::current_exe().unwrap();
-    let program = this.ancestors().nth(2).unwrap().join("rcapture");
-    assert!(program.exists(), "there is no {}; `cargo build -p rcapture` makes it", program.display());
-    Command::new(program)
+    Command::new(programs::rcapture().unwrap())
 }
 
 /// A machine that stands still at the capture kernel's banner.
