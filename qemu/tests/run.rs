@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rcapture_qemu::{Flavour, Lab, Suite};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 fn command(output: &Path) -> Command {
@@ -162,8 +163,9 @@ fn an_expectation_that_is_not_met_fails_the_run() {
 fn ctrl_c_leaves_what_has_come() {
     let directory = tempfile::tempdir().unwrap();
     let mut run = command(directory.path());
-    let mut child =
-        run.args(["--suite", "bookworm", "--baud", "115200"]).stdout(Stdio::null()).spawn().unwrap();
+    run.args(["--suite", "bookworm", "--baud", "115200"]).stdout(Stdio::null());
+    // A terminal tells the whole group.
+    let mut child = run.process_group(0).spawn().unwrap();
     let begun = Instant::now();
     let journal = || {
         let dumps = fs::read_dir(directory.path().join("bookworm/dump")).ok()?;
@@ -177,7 +179,7 @@ fn ctrl_c_leaves_what_has_come() {
         assert!(begun.elapsed() < Duration::from_secs(300) && child.try_wait().unwrap().is_none());
         thread::sleep(Duration::from_millis(50));
     }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
     let status = child.wait().unwrap();
     let (outcome, reason, report) = result(directory.path());
     assert_eq!((status.code(), outcome.as_str()), (Some(1), "failed"));

@@ -112,9 +112,12 @@ impl Lab {
         fs::create_dir(&root).on("create", &root)?;
         let packages = [pinned(headers.clone()), pinned(common.clone()), pinned(kbuild)];
         let (of_kernel, of_host) = packages.split_at(2);
-        for file in [apt.download(of_kernel)?, tools.download(of_host)?].concat() {
-            unpack(&file, &root, None)?;
-            fs::remove_file(&file).on("remove", &file)?;
+        // The two may be the same archive: what one has downloaded is to be gone when the other one looks.
+        for (apt, packages) in [(&apt, of_kernel), (&tools, of_host)] {
+            for file in apt.download(packages)? {
+                unpack(&file, &root, None)?;
+                fs::remove_file(&file).on("remove", &file)?;
+            }
         }
         let sources = root.join("usr/src");
         let headers = sources.join(&headers.name);

@@ -132,9 +132,13 @@ impl<'a> Course<'a> {
             Ok(received.is_some() || is_in_vain)
         })?;
         let trouble = match wait {
+            _ if self.interrupted.load(Ordering::Relaxed) => {
+                Some("interrupted while receiving the dump".to_owned())
+            }
             Wait::Over | Wait::Ended if received.is_some() => None,
-            Wait::Over | Wait::Ended => Some("the machine ended, and no dump came".to_owned()),
-            Wait::Interrupted => Some("interrupted while receiving the dump".to_owned()),
+            Wait::Over | Wait::Ended | Wait::Interrupted => {
+                Some("the machine ended, and no dump came".to_owned())
+            }
             Wait::Overdue(time) => Some(format!("the dump is not complete after {} s", time.as_secs())),
         };
         let received = if received.is_some() { received } else { self.end_receiver()? };
@@ -188,14 +192,15 @@ impl<'a> Course<'a> {
             if is_over(self)? {
                 return Ok(Wait::Over);
             }
+            // Before QEMU's end, which Ctrl-C at a terminal is, too.
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(Wait::Interrupted);
+            }
             if ended.is_some_and(|status| status.success()) {
                 return Ok(Wait::Ended);
             }
             if let Some(status) = ended {
                 return Err(self.lost(status));
-            }
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Ok(Wait::Interrupted);
             }
             if begun.elapsed() > deadline {
                 return Ok(Wait::Overdue(deadline));

@@ -1,6 +1,7 @@
 //! `rcapture recv`, which takes the dump.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -57,6 +58,8 @@ impl Receiver {
             Ear::Port(port) => command.args(["--once", "--listen", &format!("127.0.0.1:{port}")]),
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+        // Ctrl-C at a terminal is not for it: it is asked to end, once.
+        command.process_group(0);
         Ok(Self { child: process::spawn(&mut command)?, output, log })
     }
 

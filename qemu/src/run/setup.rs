@@ -131,6 +131,7 @@ impl Subject {
             (Some(kind), Some(headers)) => {
                 let place = directory.join("crash-module");
                 fs::create_dir(&place).on("create", &place)?;
+                eprintln!("{}: building the module that crashes it", scenario.title());
                 let headers = std::path::absolute(headers).on("find", headers)?;
                 Trigger::Module(make_crash_module(kernel.arch, &headers, &place)?, kind)
             }
