@@ -1,4 +1,4 @@
-//! From the panic's first line to the capture kernel's banner, as the line carries them. Needs the lab and the image:
+//! From the panic to the capture kernel's banner, as the line carries them. Needs the lab and the image:
 //! `cargo xtask image`, and `$RCAPTURE_QEMU` naming the program `rcapture-qemu`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use end_to_end::{BANNER, Spec};
 use rcapture_qemu::{Arch, Loader};
+use support::{PANIC, Timeline};
 
 const RUNS: usize = 5;
 
@@ -17,32 +18,40 @@ fn main() {
         return;
     }
     let mut table = String::from(
-        "| machine | loader | CPUs | median | least | most |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
+        "| machine | loader | CPUs | since the panic's first line | since Linux's last |\n\
+         | --- | --- | ---: | ---: | ---: |\n",
     );
     let loaders = |arch| match arch {
         // Debian's kernels for Arm have no kexec_file_load(2).
         Arch::X86_64 => &[(Loader::KexecLoad, "kexec -p"), (Loader::KexecFileLoad, "kexec -s -p")][..],
         _ => &[(Loader::KexecLoad, "kexec -p")],
     };
-    for machine in [Spec::default(), Spec::aarch64()] {
+    for machine in [Spec::default(), Spec::aarch64(), Spec::arm(), Spec::sabrelite()] {
         for &(loader, command) in loaders(machine.arch) {
             for smp in [1, 4] {
                 let spec = Spec { loader, smp, ..machine.clone() };
-                let name = spec.arch.name();
-                let mut times: Vec<u128> = (0..RUNS).map(|_| measure(&spec).as_millis()).collect();
-                times.sort_unstable();
-                eprintln!("{name}, {command}, {smp} CPUs: {times:?} ms");
-                let (median, least, most) = (times[RUNS / 2], times[0], times[RUNS - 1]);
-                writeln!(table, "| {name} | `{command}` | {smp} | {median} ms | {least} ms | {most} ms |")
-                    .unwrap();
+                let name = spec.board.unwrap_or(spec.arch.name());
+                let (first, last): (Vec<_>, Vec<_>) = (0..RUNS).map(|_| measure(&spec)).unzip();
+                let [first, last] = [first, last].map(milliseconds);
+                eprintln!("{name}, {command}, {smp} CPUs: {first}, {last}");
+                writeln!(table, "| {name} | `{command}` | {smp} | {first} | {last} |").unwrap();
             }
         }
     }
     support::publish("banner", &table);
 }
 
-fn measure(spec: &Spec) -> Duration {
+/// Times to the banner: since the panic's first line, and since the last one that Linux wrote.
+fn measure(spec: &Spec) -> (Duration, Duration) {
     let (line, _machine) = spec.start();
-    let panicked = support::wait_for(&line, support::PANIC);
-    support::wait_for(&line, BANNER) - panicked
+    let timeline = Timeline::until(&line, BANNER);
+    let banner = timeline.when(BANNER);
+    (banner - timeline.when(PANIC), banner - timeline.before(BANNER))
+}
+
+/// The median, the least and the most of some times, as a cell of a table.
+fn milliseconds(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let [least, median, most] = [times[0], times[times.len() / 2], times[times.len() - 1]];
+    format!("{} ms ({}–{})", median.as_millis(), least.as_millis(), most.as_millis())
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use end_to_end::{CARD_MODULES, DUMP, Spec, free_port};
 use rcapture_qemu::{Kdump, Lab, Loader, MachineBuilder};
-use support::{PANIC, seconds, wait_for};
+use support::{PANIC, Timeline, seconds};
 use tempfile::TempDir;
 
 const RUNS: usize = 3;
@@ -83,7 +83,7 @@ fn by_rcapture(level: u8, directory: &TempDir) -> Measured {
         "rcapture.dump_level={level} rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15::10.0.2.2:255.255.255.0"
     );
     let (line, _machine) = spec().start_with(|machine| with_card(machine).capture_cmdline(cmdline.clone()));
-    let panicked = wait_for(&line, PANIC);
+    let panicked = Timeline::until(&line, PANIC).when(PANIC);
     let start = Instant::now();
     // What is left to wait for: the vmcore is written.
     while receiver.try_wait().unwrap().is_none() {
@@ -130,7 +130,7 @@ fn by_kdump(level: u8, directory: &TempDir) -> Measured {
             // What distributions tell it.
             .capture_cmdline("console=ttyS0 quiet nr_cpus=1 irqpoll reset_devices")
     });
-    let panicked = wait_for(&line, PANIC);
+    let panicked = Timeline::until(&line, PANIC).when(PANIC);
     // It turns itself off once all is sent.
     machine.wait_for_end(DUMP).unwrap();
     let (ended, bytes) = receiver.join().unwrap().unwrap();

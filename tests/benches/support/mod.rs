@@ -29,16 +29,46 @@ pub fn publish(name: &str, table: &str) {
 /// The panic's first line.
 pub const PANIC: &str = "Kernel panic - not syncing";
 
-/// When `text` came over the line.
-pub fn wait_for(line: &Line, text: &str) -> Instant {
-    let start = Instant::now();
-    loop {
-        let said = fs::read(line.record()).unwrap();
-        if said.windows(text.len()).any(|window| window == text.as_bytes()) {
-            return Instant::now();
+/// When each byte came over a line.
+pub struct Timeline {
+    said: Vec<u8>,
+    /// How much had come at which moment.
+    moments: Vec<(usize, Instant)>,
+}
+
+impl Timeline {
+    /// Looks at the line until `text` comes.
+    pub fn until(line: &Line, text: &str) -> Self {
+        let start = Instant::now();
+        let mut timeline = Self { said: Vec::new(), moments: Vec::new() };
+        while timeline.find(text).is_none() {
+            assert!(start.elapsed() < BOOT, "it does not come: {text}");
+            std::thread::sleep(Duration::from_micros(500));
+            timeline.said = fs::read(line.record()).unwrap();
+            timeline.moments.push((timeline.said.len(), Instant::now()));
         }
-        assert!(start.elapsed() < BOOT, "it does not come: {text}");
-        std::thread::sleep(Duration::from_micros(500));
+        timeline
+    }
+
+    /// When `text` had come.
+    pub fn when(&self, text: &str) -> Instant {
+        let start = self.find(text).unwrap_or_else(|| panic!("it did not come: {text}"));
+        self.at(start + text.len())
+    }
+
+    /// When the last line in front of `text` had come.
+    pub fn before(&self, text: &str) -> Instant {
+        let before = &self.said[..self.find(text).unwrap()];
+        let is_text = |byte: &u8| byte.is_ascii_graphic();
+        self.at(before.iter().rposition(is_text).unwrap() + 1)
+    }
+
+    fn at(&self, bytes: usize) -> Instant {
+        self.moments.iter().find(|(come, _)| *come >= bytes).unwrap().1
+    }
+
+    fn find(&self, text: &str) -> Option<usize> {
+        self.said.windows(text.len()).position(|window| window == text.as_bytes())
     }
 }
 
