@@ -36,15 +36,6 @@ impl Machine {
             Self::Arm => abi::EM_ARM,
         }
     }
-
-    /// The only relocation a self-relocating image may carry: "load address + addend" (psABI).
-    fn relative_relocation(self) -> u32 {
-        match self {
-            Self::X86_64 => abi::R_X86_64_RELATIVE,
-            Self::Aarch64 => abi::R_AARCH64_RELATIVE,
-            Self::Arm => abi::R_ARM_RELATIVE,
-        }
-    }
 }
 
 /// An image linked at address 0, or behind memory of its own that is, ready to be put behind a boot header.
@@ -97,7 +88,9 @@ pub enum FlattenError {
     #[error("entry point {0:#x} lies outside the image")]
     Entry(u64),
     /// A relocation the image cannot apply to itself at start.
-    #[error("relocation of type {r_type} at {r_offset:#x}: only relative ones can be applied at start")]
+    #[error(
+        "relocation of type {r_type} at {r_offset:#x}: only those of .relr.dyn are applied at start, link with --pack-dyn-relocs=relr"
+    )]
     Relocation {
         /// Type, in the machine's numbering.
         r_type: u32,
@@ -160,28 +153,22 @@ pub fn flatten(file: &[u8], machine: Machine, limit_bytes: u64) -> Result<FlatIm
     let entry = header.e_entry.checked_sub(front_bytes);
     let entry =
         entry.filter(|&entry| entry < bytes.len() as u64).ok_or(FlattenError::Entry(header.e_entry))?;
-    check_relocations(&elf, machine)?;
+    check_relocations(&elf)?;
     Ok(FlatImage { front_bytes, bytes, memory_bytes, entry })
 }
 
-/// The image's start-up code applies relative relocations only; any other would be left wrong in silence.
-fn check_relocations(elf: &ElfBytes<'_, LittleEndian>, machine: Machine) -> Result<(), FlattenError> {
-    let check = |r_type, r_offset| match r_type == machine.relative_relocation() {
-        true => Ok(()),
-        false => Err(FlattenError::Relocation { r_type, r_offset }),
-    };
+/// The image's start-up code applies what is in `.relr.dyn` (SHT_RELR); any other relocation would be left wrong in silence.
+fn check_relocations(elf: &ElfBytes<'_, LittleEndian>) -> Result<(), FlattenError> {
     // Without SHF_ALLOC the section is a leftover of the linker (--emit-relocs), not for the running image.
     let is_allocated = |section: &SectionHeader| section.sh_flags & u64::from(abi::SHF_ALLOC) != 0;
     for section in elf.section_headers().into_iter().flatten().filter(is_allocated) {
-        match section.sh_type {
-            abi::SHT_RELA => elf
-                .section_data_as_relas(&section)?
-                .try_for_each(|relocation| check(relocation.r_type, relocation.r_offset))?,
-            // arm's: the addend is where the relocation is.
-            abi::SHT_REL => elf
-                .section_data_as_rels(&section)?
-                .try_for_each(|relocation| check(relocation.r_type, relocation.r_offset))?,
-            _ => {}
+        let first = match section.sh_type {
+            abi::SHT_RELA => elf.section_data_as_relas(&section)?.next().map(|it| (it.r_type, it.r_offset)),
+            abi::SHT_REL => elf.section_data_as_rels(&section)?.next().map(|it| (it.r_type, it.r_offset)),
+            _ => None,
+        };
+        if let Some((r_type, r_offset)) = first {
+            return Err(FlattenError::Relocation { r_type, r_offset });
         }
     }
     Ok(())
@@ -251,8 +238,11 @@ mod tests {
         assert_eq!((flat.memory_bytes, flat.entry), (0x1040, 0x10));
     }
 
-    /// The same of ELF32, of arm, with relocations of a type in a section.
-    fn elf32_of(data: &[u8], p_memsz: u32, r_type: u8, sh_flags: u32) -> Vec<u8> {
+    /// Addresses that the image adds its own to (gABI).
+    const SHT_RELR: u32 = 19;
+
+    /// The same of ELF32, of arm, with a section of one R_ARM_ABS32.
+    fn elf32_of(data: &[u8], p_memsz: u32, sh_type: u32, sh_flags: u32) -> Vec<u8> {
         let mut file = Vec::from(*b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
         let push = |file: &mut Vec<u8>, words: &[u32]| {
             words.iter().for_each(|word| file.extend(word.to_le_bytes()));
@@ -264,22 +254,26 @@ mod tests {
         file.extend([52, 0, 32, 0, 1, 0, 40, 0, 2, 0, 0, 0]);
         push(&mut file, &[1, data_at, 0, 0, u32::try_from(data.len()).unwrap(), p_memsz, 7, 4]);
         file.extend(data);
-        push(&mut file, &[8, r_type.into()]);
+        push(&mut file, &[8, 2]);
         push(&mut file, &[0; 10]);
-        push(&mut file, &[0, 9, sh_flags, 0, relocations_at, 8, 0, 0, 4, 8]); // SHT_REL
+        push(&mut file, &[0, sh_type, sh_flags, 0, relocations_at, 8, 0, 0, 4, 8]);
         file
     }
 
     #[test]
-    fn an_image_of_arm_has_words_of_32_bits_and_relocations_without_addends() {
-        let file = elf32_of(&[7; 0x20], 0x1000, 23, 2);
+    fn an_image_of_arm_has_words_of_32_bits() {
+        let file = elf32_of(&[7; 0x20], 0x1000, SHT_RELR, 2);
         let flat = flatten(&file, Machine::Arm, LIMIT).unwrap();
         assert_eq!((&flat.bytes[..], flat.memory_bytes, flat.entry), (&[7; 0x20][..], 0x1000, 0x10));
-        // R_ARM_ABS32, in a section that is loaded and in one that is not.
-        let absolute = flatten(&elf32_of(&[7; 0x20], 0x1000, 2, 2), Machine::Arm, LIMIT);
-        assert!(matches!(absolute, Err(FlattenError::Relocation { r_type: 2, r_offset: 8 })));
-        assert!(flatten(&elf32_of(&[7; 0x20], 0x1000, 2, 0), Machine::Arm, LIMIT).is_ok());
         assert!(matches!(flatten(&file, Machine::Aarch64, LIMIT), Err(FlattenError::WrongKind { .. })));
+    }
+
+    #[test]
+    fn a_relocation_that_the_image_does_not_apply_is_refused() {
+        // R_ARM_ABS32, in a section that is loaded and in one that is not.
+        let absolute = flatten(&elf32_of(&[7; 0x20], 0x1000, abi::SHT_REL, 2), Machine::Arm, LIMIT);
+        assert!(matches!(absolute, Err(FlattenError::Relocation { r_type: 2, r_offset: 8 })));
+        assert!(flatten(&elf32_of(&[7; 0x20], 0x1000, abi::SHT_REL, 0), Machine::Arm, LIMIT).is_ok());
     }
 
     #[test]

@@ -73,22 +73,39 @@ own_state:
     add x0, x0, :lo12:stack_top
     mov sp, x0
 
-    // Relocate: *(load + r_offset) = load + r_addend for each Elf64_Rela. What is linked at 0 is the stack's guard page.
+    // Relocate: add where the image is to each word that .relr.dyn names (gABI, SHT_RELR). An even entry is the place of one, and
+    // an odd one has, above bit 0, a bit for each of the 63 words behind the place that is known. What is linked at 0
+    // is the stack's guard page.
     adrp x0, stack_guard
     add x0, x0, :lo12:stack_guard
-    adrp x1, rela_start
-    add x1, x1, :lo12:rela_start
-    adrp x2, rela_end
-    add x2, x2, :lo12:rela_end
+    adrp x1, relr_start
+    add x1, x1, :lo12:relr_start
+    adrp x2, relr_end
+    add x2, x2, :lo12:relr_end
 relocate:
     cmp x1, x2
     b.hs relocated
-    ldp x3, x4, [x1], #16           // r_offset, r_info
-    ldr x5, [x1], #8                // r_addend
-    cmp w4, #1027                   // R_AARCH64_RELATIVE; the image builder lets no other pass
-    b.ne unserved
+    ldr x3, [x1], #8
+    tbnz x3, #0, bitmap
+    add x4, x0, x3                  // the place
+    ldr x5, [x4]
     add x5, x5, x0
-    str x5, [x0, x3]
+    str x5, [x4], #8
+    b relocate
+bitmap:
+    mov x6, x4
+next_bit:
+    lsr x3, x3, #1
+    cbz x3, bitmap_end
+    tbz x3, #0, next_word
+    ldr x5, [x6]
+    add x5, x5, x0
+    str x5, [x6]
+next_word:
+    add x6, x6, #8
+    b next_bit
+bitmap_end:
+    add x4, x4, #(63 * 8)
     b relocate
 
 relocated:

@@ -74,20 +74,36 @@ own_state:
     cps #SYSTEM
     address sp, stack_top
 
-    // Relocate: *(load + r_offset) += load for each Elf32_Rel. The image is linked at 0.
+    // Relocate: add where the image is to each word that .relr.dyn names (gABI, SHT_RELR). An even entry is the place of one, and
+    // an odd one has, above bit 0, a bit for each of the 31 words behind the place that is known.
+    // The image is linked at 0.
     address r0, image_start
-    address r1, rel_start
-    address r2, rel_end
+    address r1, relr_start
+    address r2, relr_end
 relocate:
     cmp r1, r2
     bhs relocated
-    ldmia r1!, {r3, r4}             // r_offset, r_info
-    and r4, r4, #0xff
-    cmp r4, #23                     // R_ARM_RELATIVE; the image builder lets no other pass
-    bne unserved
-    ldr r5, [r0, r3]
+    ldr r3, [r1], #4
+    tst r3, #1
+    bne bitmap
+    add r4, r0, r3                  // the place
+    ldr r5, [r4]
     add r5, r5, r0
-    str r5, [r0, r3]
+    str r5, [r4], #4
+    b relocate
+bitmap:
+    mov r6, r4
+next_bit:
+    lsrs r3, r3, #1
+    beq bitmap_end
+    tst r3, #1
+    ldrne r5, [r6]
+    addne r5, r5, r0
+    strne r5, [r6]
+    add r6, r6, #4
+    b next_bit
+bitmap_end:
+    add r4, r4, #(31 * 4)
     b relocate
 
 relocated:

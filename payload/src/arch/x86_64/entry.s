@@ -15,20 +15,36 @@ startup_64:
     cld
     lea rsp, [rip + stack_top]
 
-    # Relocate: *(load + r_offset) = load + r_addend for each Elf64_Rela. The image is linked at 0.
+    # Relocate: add where the image is to each word that .relr.dyn names (gABI, SHT_RELR). An even entry is the place of one, and
+    # an odd one has, above bit 0, a bit for each of the 63 words behind the place that is known.
+    # The image is linked at 0.
     lea rdi, [rip + image_start]
-    lea rbx, [rip + rela_start]
-    lea rcx, [rip + rela_end]
+    lea rbx, [rip + relr_start]
+    lea rcx, [rip + relr_end]
 relocate:
     cmp rbx, rcx
     jae relocated
-    cmp dword ptr [rbx + 8], 8      # R_X86_64_RELATIVE; the image builder lets no other pass
-    jne unserved
-    mov rdx, [rbx]                  # r_offset
-    mov rax, [rbx + 16]             # r_addend
-    add rax, rdi
-    mov [rdi + rdx], rax
-    add rbx, 24
+    mov rax, [rbx]
+    add rbx, 8
+    test al, 1
+    jnz bitmap
+    lea rdx, [rdi + rax]            # the place
+    add [rdx], rdi
+    add rdx, 8
+    jmp relocate
+bitmap:
+    mov r8, rdx
+next_bit:
+    shr rax, 1
+    jz bitmap_end
+    test al, 1
+    jz next_word
+    add [r8], rdi
+next_word:
+    add r8, 8
+    jmp next_bit
+bitmap_end:
+    add rdx, 63 * 8
     jmp relocate
 
 relocated:
