@@ -52,8 +52,7 @@ impl Timeline {
 
     /// When `text` had come.
     pub fn when(&self, text: &str) -> Instant {
-        let start = self.find(text).unwrap_or_else(|| panic!("it did not come: {text}"));
-        self.at(start + text.len())
+        self.at(self.find(text).unwrap() + text.len())
     }
 
     /// When the last line in front of `text` had come.
