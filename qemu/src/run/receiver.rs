@@ -67,7 +67,7 @@ impl Receiver {
     pub(super) fn ended(&mut self) -> Result<Option<Received>> {
         let Some(status) = self.child.try_wait().on("wait for", "rcapture recv")? else { return Ok(None) };
         let said = fs::read_to_string(&self.log).unwrap_or_default();
-        let said = process::last_words(&said).unwrap_or_default();
+        let said = verdict(&said).or_else(|| process::last_words(&said)).unwrap_or_default();
         Ok(Some(Received { status, dump: self.dump(), said }))
     }
 
@@ -95,6 +95,11 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         process::end(&mut self.child);
     }
+}
+
+/// The line that says how much came.
+fn verdict(log: &str) -> Option<String> {
+    log.lines().rfind(|line| line.contains("complete: ")).map(|line| line.trim().to_owned())
 }
 
 /// What a dump's directory keeps of the line.
