@@ -59,7 +59,11 @@ done
 
 eval "$LAB_BEFORE"
 
-if [ -n "$LAB_LOAD" ]; then
+if [ -n "$LAB_LOADER" ]; then
+    message=$(eval "$LAB_LOADER" 2>&1) || fail "$message"
+    [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "nothing is loaded: $message"
+    echo "LAB: loaded"
+elif [ -n "$LAB_LOAD" ]; then
     check
     message=$(kexec $LAB_LOAD $base/capture.bin --command-line="$LAB_CMDLINE" 2>&1) || case $message in
         *"Function not implemented"*) unsupported "the kernel has no system call for this loader: $message" ;;

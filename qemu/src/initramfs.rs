@@ -46,6 +46,10 @@ pub(crate) struct Contents {
     pub(crate) capture_initrd: Option<PathBuf>,
     pub(crate) loader: Loader,
     pub(crate) capture_cmdline: String,
+    /// A shell command that loads it, instead of kexec.
+    pub(crate) load_command: String,
+    /// Executable files, by their names in the guest.
+    pub(crate) files: Vec<(String, PathBuf)>,
     pub(crate) trigger: Trigger,
     /// The guest's command that ends QEMU.
     pub(crate) power_off: &'static str,
@@ -81,6 +85,9 @@ pub(crate) fn write(path: &Path, userland: &Userland, contents: &Contents) -> Re
     }
     if let Trigger::Module(file, _) = &contents.trigger {
         archive.file_of("crash.ko", file)?;
+    }
+    for (name, path) in &contents.files {
+        archive.executable_of(name, path)?;
     }
     archive.modules(&contents.modules)?;
     archive.finish()
@@ -122,8 +129,9 @@ impl Contents {
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
         let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
-        let variables: [(&str, &str); 10] = [
+        let variables: [(&str, &str); 11] = [
             ("LAB_LOAD", &load),
+            ("LAB_LOADER", &self.load_command),
             ("LAB_BEFORE", &self.before),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", &crash),
@@ -165,6 +173,8 @@ mod tests {
             capture_initrd: Some("linux.initrd".into()),
             loader: Loader::KexecFileLoad,
             capture_cmdline: "rcapture.dump_level=31".into(),
+            load_command: String::new(),
+            files: Vec::new(),
             trigger: Trigger::Command("insmod /modules/null.ko".into()),
             power_off: "poweroff -f",
             delay_seconds: 2,

@@ -86,6 +86,8 @@ impl MachineBuilder {
                 capture_initrd: None,
                 loader: Loader::default(),
                 capture_cmdline: String::new(),
+                load_command: String::new(),
+                files: Vec::new(),
                 trigger: Trigger::default(),
                 power_off: Board::of(arch, board).power_off,
                 delay_seconds: 0,
@@ -159,6 +161,19 @@ impl MachineBuilder {
     /// The capture image's command line, to which the loader adds `elfcorehdr=`.
     pub fn capture_cmdline(mut self, cmdline: impl Into<String>) -> Self {
         self.contents.capture_cmdline = cmdline.into();
+        self
+    }
+
+    /// What the guest's shell does to load it, instead of calling kexec. The image is `/capture.bin`, the command line
+    /// `$LAB_CMDLINE`; what is to be seen goes to `/dev/console`, and what is said otherwise is the reason if it fails.
+    pub fn load_by(mut self, command: impl Into<String>) -> Self {
+        self.contents.load_command = command.into();
+        self
+    }
+
+    /// A program or another file for the guest: `bin/NAME` is in its `PATH`.
+    pub fn file(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.contents.files.push((name.into(), path.into()));
         self
     }
 
