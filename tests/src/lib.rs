@@ -27,6 +27,7 @@ pub mod replay;
 mod same;
 mod snapshot;
 mod spec;
+pub mod target;
 #[path = "../../payload/tests/support/tree.rs"]
 mod tree;
 mod whole;

@@ -163,10 +163,20 @@ impl Spec {
     /// [`start`](Self::start), with a change to the machine.
     #[must_use]
     pub fn start_with(&self, change: impl Fn(MachineBuilder) -> MachineBuilder) -> (Line, Machine) {
+        self.start_until("LAB: crashing", change)
+    }
+
+    /// [`start_with`](Self::start_with), and waits until the machine says `text`.
+    #[must_use]
+    pub fn start_until(
+        &self,
+        text: &str,
+        change: impl Fn(MachineBuilder) -> MachineBuilder,
+    ) -> (Line, Machine) {
         for left in (0..BOOTS).rev() {
             let line = Line::spawn(self.line.clone()).unwrap();
             let mut machine = change(self.machine(&line)).start().unwrap();
-            match machine.wait_for_line_text("LAB: crashing", BOOT) {
+            match machine.wait_for_line_text(text, BOOT) {
                 Ok(()) => return (line, machine),
                 Err(error) if left == 0 => panic!("MachineLost: it died at boot {BOOTS} times: {error}"),
                 Err(error) => println!("the machine did not boot, again: {error}"),

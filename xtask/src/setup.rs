@@ -38,6 +38,8 @@ pub(crate) enum Need {
     ForeignTools,
     /// An environment for drgn, another judge of a vmcore. Optional: tests do without.
     PythonVenv,
+    /// What runs and judges the scripts for the target. Optional: tests do without.
+    TargetShells,
 }
 
 impl Need {
@@ -64,11 +66,12 @@ impl Need {
             ])),
             Self::PythonVenv if has_venv() => Ok(Vec::new()),
             Self::PythonVenv => Ok(vec!["python3-venv"]),
+            Self::TargetShells => Ok(missing_for(&[("busybox", "busybox"), ("shellcheck", "shellcheck")])),
         }
     }
 
     fn is_optional(self) -> bool {
-        self == Self::PythonVenv
+        matches!(self, Self::PythonVenv | Self::TargetShells)
     }
 }
 

@@ -137,7 +137,7 @@ impl Run<'_> {
     fn lab(&self, is_full: bool) -> Result<()> {
         step("what the machine must have", || {
             setup::run(
-                &[Need::ImageCompiler, Need::Qemu, Need::ForeignTools, Need::PythonVenv],
+                &[Need::ImageCompiler, Need::Qemu, Need::ForeignTools, Need::PythonVenv, Need::TargetShells],
                 self.interrupt,
             )
         })?;
