@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod dist;
 mod fuzz;
 mod host_tools;
 mod image;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Build the capture kernel: dist/ARCH/rcapture.bin, for `kexec -p`.
     Image(image::Args),
+    /// Pack what a target needs: dist/rcapture-VERSION-ARCH.tar.gz, with digests.
+    Dist(dist::Args),
     /// Crash a machine in QEMU, receive its memory, and look at it with crash(8).
     Demo(demo::Args),
     /// Run all tests, those that crash machines in QEMU too.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
 fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode> {
     match command {
         Command::Image(args) => image::run(&args)?,
+        Command::Dist(args) => dist::run(&args)?,
         Command::Demo(args) => demo::run(&args, interrupt)?,
         Command::Test(args) => return test::run(&args, interrupt),
         Command::Bench(args) => bench::run(&args, interrupt)?,
