@@ -32,6 +32,9 @@ const BANNER: &str = "capture kernel started";
 /// What `rcapture recv` exits with when the dump is incomplete.
 const INCOMPLETE: i32 = 3;
 
+/// What is done when both of a machine's stages lie behind it.
+const RECEIVING: &str = "receiving the dump";
+
 /// How a wait ended.
 enum Wait {
     Over,
@@ -92,7 +95,7 @@ impl<'a> Course<'a> {
 
     fn boot(&mut self, report: &mut Report) -> Result<(), Trouble> {
         let deadline = self.setup.scenario.boot_deadline;
-        let result = self.stage("booting", Stage::Boot, CRASHING, deadline);
+        let result = self.stage(Stage::Boot, CRASHING, deadline);
         report.times.boot = Some(self.start.elapsed());
         result
     }
@@ -100,16 +103,16 @@ impl<'a> Course<'a> {
     fn crash(&mut self, report: &mut Report) -> Result<(), Trouble> {
         let crashed = Instant::now();
         let deadline = self.setup.scenario.crash_deadline;
-        let result = self.stage("crashing", Stage::Crash, BANNER, deadline);
+        let result = self.stage(Stage::Crash, BANNER, deadline);
         report.times.capture = Some(crashed.elapsed());
         result
     }
 
     /// Waits until the machine has said `text`.
-    fn stage(&mut self, doing: &str, stage: Stage, text: &str, seconds: u64) -> Result<(), Trouble> {
-        let stop = match self.wait(doing, seconds, |this| this.machine.has_said(text))? {
+    fn stage(&mut self, stage: Stage, text: &str, seconds: u64) -> Result<(), Trouble> {
+        let stop = match self.wait(Some(stage), seconds, |this| this.machine.has_said(text))? {
             Wait::Over => return Ok(()),
-            Wait::Interrupted => return Err(Trouble::interrupted(doing)),
+            Wait::Interrupted => return Err(Trouble::interrupted(stage.doing())),
             Wait::Ended => Stop::Ended,
             Wait::Overdue(time) => Stop::Overdue(time),
         };
@@ -121,7 +124,7 @@ impl<'a> Course<'a> {
         let begun = Instant::now();
         let seconds = self.setup.scenario.dump_deadline.max(self.setup.scenario.max_time.unwrap_or(0));
         let (mut received, mut ended) = (None, None);
-        let wait = self.wait("receiving the dump", seconds, |this| {
+        let wait = self.wait(None, seconds, |this| {
             received = this.receiver.ended()?;
             // A machine that has ended does not end the wait: the receiver writes the vmcore then, if anything came.
             if ended.is_none() && this.machine.ended()?.is_some() {
@@ -132,9 +135,7 @@ impl<'a> Course<'a> {
             Ok(received.is_some() || is_in_vain)
         })?;
         let trouble = match wait {
-            _ if self.interrupted.load(Ordering::Relaxed) => {
-                Some("interrupted while receiving the dump".to_owned())
-            }
+            _ if self.interrupted.load(Ordering::Relaxed) => Some(Trouble::interrupted(RECEIVING).reason),
             Wait::Over | Wait::Ended if received.is_some() => None,
             Wait::Over | Wait::Ended | Wait::Interrupted => {
                 Some("the machine ended, and no dump came".to_owned())
@@ -175,20 +176,21 @@ impl<'a> Course<'a> {
         Ok(None)
     }
 
-    /// Waits until `is_over`, and says now and then that it waits.
+    /// Waits until `is_over`, and says now and then that it waits. In a `stage` of the machine its end ends the wait; behind them
+    /// the receiver says when it is over.
     fn wait(
         &mut self,
-        doing: &str,
+        stage: Option<Stage>,
         seconds: u64,
         mut is_over: impl FnMut(&mut Self) -> Result<bool>,
     ) -> Result<Wait, Trouble> {
         let (begun, deadline) = (Instant::now(), Duration::from_secs(seconds));
         let mut shown = begun;
-        let is_dump = doing.contains("dump");
+        let doing = stage.map_or(RECEIVING, Stage::doing);
         self.say(doing);
         loop {
             // Asked first: what an ended QEMU wrote is all there.
-            let ended = if is_dump { None } else { self.machine.ended()? };
+            let ended = if stage.is_some() { self.machine.ended()? } else { None };
             if is_over(self)? {
                 return Ok(Wait::Over);
             }
@@ -207,8 +209,8 @@ impl<'a> Course<'a> {
             }
             if shown.elapsed() > PROGRESS {
                 shown = Instant::now();
-                let bytes = self.receiver.bytes();
-                let bytes = if is_dump { format!(", {}", super::Bytes(bytes)) } else { String::new() };
+                let come = super::Bytes(self.receiver.bytes());
+                let bytes = if stage.is_none() { format!(", {come}") } else { String::new() };
                 self.say(&format!("{doing}: {} s{bytes}", begun.elapsed().as_secs()));
             }
             thread::sleep(POLL);

@@ -14,6 +14,16 @@ pub(super) enum Stage {
     Crash,
 }
 
+impl Stage {
+    /// What the machine does, as people are told.
+    pub(super) const fn doing(self) -> &'static str {
+        match self {
+            Self::Boot => "booting",
+            Self::Crash => "crashing",
+        }
+    }
+}
+
 /// What came instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
