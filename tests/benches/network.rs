@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use end_to_end::{CARD_MODULES, DUMP, Spec, free_port};
-use rcapture_qemu::{Kdump, Lab, Loader, MachineBuilder};
+use rcapture_qemu::{Kdump, Lab, Loader};
 use support::{PANIC, Timeline, seconds};
 use tempfile::TempDir;
 
@@ -60,14 +60,6 @@ fn spec() -> Spec {
     Spec { memory_mib: MEMORY_MIB, ..Spec::default() }
 }
 
-fn with_card(machine: MachineBuilder) -> MachineBuilder {
-    machine
-        .argument("-netdev")
-        .argument("user,id=net")
-        .argument("-device")
-        .argument("virtio-net-pci,netdev=net")
-}
-
 fn by_rcapture(level: u8, directory: &TempDir) -> Measured {
     let output = directory.path().join("rcapture");
     fs::create_dir(&output).unwrap();
@@ -82,7 +74,8 @@ fn by_rcapture(level: u8, directory: &TempDir) -> Measured {
     let cmdline = format!(
         "rcapture.dump_level={level} rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15::10.0.2.2:255.255.255.0"
     );
-    let (line, _machine) = spec().start_with(|machine| with_card(machine).capture_cmdline(cmdline.clone()));
+    let (line, _machine) =
+        spec().start_with(|machine| machine.network_card().capture_cmdline(cmdline.clone()));
     let panicked = Timeline::until(&line, PANIC).when(PANIC);
     let start = Instant::now();
     // What is left to wait for: the vmcore is written.
@@ -122,7 +115,8 @@ fn by_kdump(level: u8, directory: &TempDir) -> Measured {
     };
     kdump.write_initramfs(&initrd, &lab.userland().unwrap(), &lab.makedumpfile().unwrap()).unwrap();
     let (line, mut machine) = spec.start_with(|machine| {
-        with_card(machine)
+        machine
+            .network_card()
             .capture_image(&kernel.vmlinuz)
             .capture_initrd(&initrd)
             .loader(Loader::KexecLoad)

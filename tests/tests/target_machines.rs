@@ -3,7 +3,7 @@
 
 use end_to_end::network::QUIET;
 use end_to_end::target::{Said, script};
-use end_to_end::{BANNER, CARD_MODULES, DUMP, Spec, Whole, free_port};
+use end_to_end::{BANNER, CARD_MODULES, Crashed, DUMP, Spec, Whole, free_port};
 use rcapture_qemu::MachineBuilder;
 
 /// Settings as an administrator would make them.
@@ -59,12 +59,18 @@ fn a_dump_comes_of_what_it_loads(spec: &Spec) -> Whole {
         machine.file("bin/rcapture-load", script()).load_by(command.as_str()).append("oops=panic")
     };
     let crashed = spec.crash_at(BANNER, load);
-    let said = std::fs::read(crashed.machine.serial_log()).unwrap();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    println!("{said}");
+    let said = said_on_serial(&crashed);
     assert!(said.contains("0 failed, ") && !said.contains("\nFAIL"), "{said}");
     assert!(said.contains("loaded: /capture.bin"), "{said}");
     Whole::received_from(spec, crashed)
+}
+
+/// What the machine has said.
+fn said_on_serial(crashed: &Crashed) -> String {
+    let said = std::fs::read(crashed.machine.serial_log()).unwrap();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    println!("{said}");
+    said
 }
 
 /// Turned off in the end.
@@ -148,13 +154,9 @@ fn a_pcs_dump_comes_over_the_network_that_leads_to_the_receiver() {
     );
     let mut crashed = spec.crash_at(QUIET, |machine| {
         let machine = modules.iter().fold(machine, MachineBuilder::module);
-        let card = ["-netdev", "user,id=net,net=10.0.2.0/24", "-device", "virtio-net-pci,netdev=net"];
-        let machine = card.into_iter().fold(machine, MachineBuilder::argument);
-        machine.file("bin/rcapture-load", script()).load_by(command.as_str())
+        machine.network_card().file("bin/rcapture-load", script()).load_by(command.as_str())
     });
-    let said = std::fs::read(crashed.machine.serial_log()).unwrap();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    println!("{said}");
+    let said = said_on_serial(&crashed);
     let settings =
         format!("rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15:::255.255.255.0 BOOTIF=01-52-54-00-12-34-56");
     assert!(said.contains(&format!("ok    network: {settings}")), "{said}");

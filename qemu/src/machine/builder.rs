@@ -11,6 +11,7 @@ use super::board::Board;
 use super::console::Console;
 use super::qmp::{Qmp, QmpError};
 use super::{Machine, START_DEADLINE};
+use crate::arch::Arch;
 use crate::boot_files::BootFiles;
 use crate::initramfs::{self, Contents, Loader, Trigger, quoted};
 use crate::lab::Userland;
@@ -256,6 +257,19 @@ impl MachineBuilder {
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// A network card that the capture kernel has a driver for, in QEMU's own network: the host is 10.0.2.2.
+    pub fn network_card(self) -> Self {
+        let board = self.board.split(',').next().unwrap_or_default();
+        let arguments: &[&str] = match (self.kernel.arch, board) {
+            (Arch::Arm, "sabrelite") => &["-nic", "user,model=imx.enet"],
+            (Arch::Arm, _) | (_, "microvm") => {
+                &["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]
+            }
+            _ => &["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"],
+        };
+        arguments.iter().fold(self, |machine, argument| machine.argument(*argument))
     }
 
     /// Where the serial port leads ([`Serial::Log`]).

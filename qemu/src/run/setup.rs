@@ -174,7 +174,7 @@ impl Scenario {
         };
         builder = builder.crashkernel(crashkernel);
         if port.is_some() {
-            builder = network_card(arch, board).into_iter().fold(builder, MachineBuilder::argument);
+            builder = builder.network_card();
         }
         let settings = self.settings(&builder, port);
         builder = builder.capture_cmdline(settings);
@@ -199,16 +199,5 @@ impl Scenario {
         }
         words.push(self.cmdline.clone());
         words.join(" ").trim_end().to_owned()
-    }
-}
-
-/// QEMU's arguments for a card that the capture kernel has a driver for.
-fn network_card(arch: Arch, board: &str) -> Vec<&'static str> {
-    match (arch, board) {
-        (Arch::Arm, "sabrelite") => vec!["-nic", "user,model=imx.enet"],
-        (Arch::Arm, _) | (_, "microvm") => {
-            vec!["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]
-        }
-        _ => vec!["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"],
     }
 }
