@@ -15,6 +15,7 @@
 
 pub mod bare;
 mod compare;
+pub mod debugger;
 pub mod drgn;
 mod full;
 mod kept;
