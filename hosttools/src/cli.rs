@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use memory::DumpLevel;
 use rcapture::dump::{Census, Dump, Filtered};
 use rcapture::info::Info;
@@ -49,6 +49,12 @@ enum Command {
     Info(Input),
     /// Print the kernel log of a dump, journal or recording
     Log(Input),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where they go
+        directory: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -288,6 +294,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Convert(arguments) => convert(&arguments),
         Command::Info(arguments) => info(&arguments.input),
         Command::Log(arguments) => log(&arguments.input),
+        Command::Man { directory } => man(&directory),
     }
 }
 
@@ -305,6 +312,12 @@ fn log(input: &Path) -> anyhow::Result<ExitCode> {
         eprintln!("rcapture: {}: {extent}", input.display());
     }
     Ok(exit_code(extent == Extent::Whole))
+}
+
+fn man(directory: &Path) -> anyhow::Result<ExitCode> {
+    clap_mangen::generate_to(Arguments::command(), directory)
+        .with_context(|| format!("write manual pages to {}", directory.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn exit_code(is_complete: bool) -> ExitCode {

@@ -2,9 +2,11 @@
 
 mod commands;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
 use rcapture_qemu::{Error, Outcome};
 
 /// Crashes stock kernels in QEMU, to test a crash capture.
@@ -24,6 +26,12 @@ enum Command {
     Fetch(commands::fetch::Fetch),
     Line(commands::line::Line),
     Run(Box<commands::run::Run>),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where they go
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -33,6 +41,9 @@ fn main() -> ExitCode {
         Command::Fetch(fetch) => fetch.run(),
         Command::Line(line) => line.run(),
         Command::Run(run) => run.run(),
+        Command::Man { directory } => clap_mangen::generate_to(Arguments::command(), &directory)
+            .with_context(|| format!("write manual pages to {}", directory.display()))
+            .map(|()| Outcome::Passed),
     };
     let outcome = outcome.unwrap_or_else(|error| {
         eprintln!("rcapture-qemu: {error:#}");

@@ -1,5 +1,6 @@
 //! Running cargo for this workspace, from a program that cargo runs.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use xshell::{Cmd, Shell, cmd};
@@ -32,4 +33,19 @@ pub(crate) fn cargo_for_reading(arguments: &[&str]) -> Command {
     }
     command.env("CARGO_TERM_COLOR", "never").env("CARGO_TERM_PROGRESS_WHEN", "never");
     command
+}
+
+/// Flags by which the same source gives the same bytes wherever it is built: no absolute path gets in.
+pub(crate) fn remapped_paths(root: &Path) -> Vec<String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let library = PathBuf::from("/usr/lib/rustlib/src/rust");
+    [(cargo_home, "cargo"), (library, "rust"), (root.to_path_buf(), ".")]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .to_vec()
+}
+
+/// Compiler flags as `CARGO_ENCODED_RUSTFLAGS` has them.
+pub(crate) fn encoded(flags: &[String]) -> String {
+    flags.join("\u{1f}")
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::cargo_for_reading;
+use crate::cargo::{cargo_for_reading, encoded, remapped_paths};
 use crate::interrupt::Interrupt;
 use crate::process::{self, End};
+use crate::workspace_root;
 
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
@@ -18,6 +19,8 @@ pub(crate) enum Profile {
     Dev,
     /// As they are installed.
     Release,
+    /// As they are packed: the same wherever they are built.
+    Package,
 }
 
 /// Builds them; returns the directory they are in. That of [`Profile::Dev`] is beside this program, where the lab looks for its
@@ -30,11 +33,23 @@ pub(crate) fn build(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> 
     let mut directory = this.parent().map(Path::to_owned).unwrap_or_default();
     let mut arguments =
         vec!["build", "--quiet", "--package", "rcapture", "--package", "rcapture-qemu", "--bins"];
-    if profile == Profile::Release {
-        arguments.push("--release");
-        directory.set_file_name("release");
+    let mut flags = None;
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => {
+            arguments.push("--release");
+            directory.set_file_name("release");
+        }
+        Profile::Package => {
+            let root = workspace_root();
+            // Other flags than the user's: in a directory of their own, neither builds again what the other has built.
+            arguments.extend(["--locked", "--profile", "dist", "--target-dir", "target/packages"]);
+            directory = root.join("target/packages/dist");
+            flags = Some(encoded(&remapped_paths(&root)));
+        }
     }
-    let command = cargo_for_reading(&arguments);
+    let mut command = cargo_for_reading(&arguments);
+    command.envs(flags.map(|flags| ("CARGO_ENCODED_RUSTFLAGS", flags)));
     let end = process::run_lines(command, DEADLINE, interrupt, |line| eprintln!("{line}"))?;
     ensure!(matches!(end, End::Exited(status) if status.success()), "`cargo {}` {end}", arguments.join(" "));
     Ok(directory)

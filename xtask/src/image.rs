@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rcapture_qemu::Arch;
 use xshell::{Shell, cmd};
 
+use crate::cargo::{encoded, remapped_paths};
 use crate::toolchain::{Toolchain, without_cargo};
 use crate::workspace_root;
 
@@ -72,8 +73,10 @@ fn compile(root: &Path, arch: Arch) -> Result<PathBuf> {
     let small = small(arch).iter().flat_map(|package| {
         ["--config".to_owned(), format!("profile.image.package.{package}.opt-level=\"s\"")]
     });
+    let mut flags: Vec<String> = rustflags(arch).iter().map(|flag| (*flag).to_owned()).collect();
+    flags.extend(remapped_paths(root));
     let mut build = without_cargo(build.args(small))
-        .env("CARGO_ENCODED_RUSTFLAGS", encoded_rustflags(root, arch))
+        .env("CARGO_ENCODED_RUSTFLAGS", encoded(&flags))
         .env("RUSTC", &toolchain.rustc);
     if let Some(linker) = &toolchain.linker {
         build = build.env(format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_")), linker);
@@ -120,18 +123,6 @@ fn boot_image(arch: Arch, elf: &[u8], version: &str) -> Result<Vec<u8>> {
         Arch::Aarch64 => ::image::arm64::build(&flatten(::image::Machine::Aarch64)?)?,
         Arch::Arm => ::image::zimage::build(&flatten(::image::Machine::Arm)?)?,
     })
-}
-
-/// The same source gives the same bytes wherever it is built: no absolute path reaches the image.
-fn encoded_rustflags(root: &Path, arch: Arch) -> String {
-    let mut flags: Vec<String> = rustflags(arch).iter().map(|flag| (*flag).to_owned()).collect();
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    let library = PathBuf::from("/usr/lib/rustlib/src/rust");
-    for (from, to) in [(cargo_home, "cargo"), (library, "rust"), (root.to_path_buf(), ".")] {
-        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
-    }
-    flags.join("\u{1f}")
 }
 
 /// Leaves an unchanged file alone, so that what depends on its time is not done again.

@@ -35,7 +35,7 @@ struct Cli {
 enum Command {
     /// Build the capture kernel: dist/ARCH/rcapture.bin, for `kexec -p`.
     Image(image::Args),
-    /// Pack what a target needs: dist/rcapture-VERSION-ARCH.tar.gz, with digests.
+    /// Pack what a target needs, dist/rcapture-VERSION-ARCH.tar.gz, and the host tools as a Debian package.
     Dist(dist::Args),
     /// Crash a machine in QEMU, receive its memory, and look at it with crash(8).
     Demo(demo::Args),
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode> {
     match command {
         Command::Image(args) => image::run(&args)?,
-        Command::Dist(args) => dist::run(&args)?,
+        Command::Dist(args) => dist::run(&args, interrupt)?,
         Command::Demo(args) => demo::run(&args, interrupt)?,
         Command::Test(args) => return test::run(&args, interrupt),
         Command::Bench(args) => bench::run(&args, interrupt)?,

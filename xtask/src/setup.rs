@@ -40,6 +40,8 @@ pub(crate) enum Need {
     PythonVenv,
     /// What runs and judges the scripts for the target. Optional: tests do without.
     TargetShells,
+    /// What judges the Debian package and runs the recipes. Optional: tests do without.
+    PackagingTools,
 }
 
 impl Need {
@@ -67,11 +69,13 @@ impl Need {
             Self::PythonVenv if has_venv() => Ok(Vec::new()),
             Self::PythonVenv => Ok(vec!["python3-venv"]),
             Self::TargetShells => Ok(missing_for(&[("busybox", "busybox"), ("shellcheck", "shellcheck")])),
+            // It depends on dpkg and make.
+            Self::PackagingTools => Ok(missing_for(&[("dpkg-shlibdeps", "dpkg-dev")])),
         }
     }
 
     fn is_optional(self) -> bool {
-        matches!(self, Self::PythonVenv | Self::TargetShells)
+        matches!(self, Self::PythonVenv | Self::TargetShells | Self::PackagingTools)
     }
 }
 

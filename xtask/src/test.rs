@@ -137,7 +137,14 @@ impl Run<'_> {
     fn lab(&self, is_full: bool) -> Result<()> {
         step("what the machine must have", || {
             setup::run(
-                &[Need::ImageCompiler, Need::Qemu, Need::ForeignTools, Need::PythonVenv, Need::TargetShells],
+                &[
+                    Need::ImageCompiler,
+                    Need::Qemu,
+                    Need::ForeignTools,
+                    Need::PythonVenv,
+                    Need::TargetShells,
+                    Need::PackagingTools,
+                ],
                 self.interrupt,
             )
         })?;
