@@ -6,6 +6,8 @@
 mod archive;
 mod debian;
 mod licences;
+#[cfg(test)]
+mod recipes;
 mod shared_libraries;
 
 use std::fs;
