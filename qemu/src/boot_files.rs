@@ -132,7 +132,7 @@ mod tests {
     use image::FlatImage;
 
     fn arm64() -> Vec<u8> {
-        image::arm64::build(&FlatImage::new(vec![0; 0x208], 0x1000, 0x40)).unwrap()
+        image::arm64::build(&FlatImage::new(vec![0; 0x208], 0x1000, 0), &[0; 0x40], &[]).unwrap()
     }
 
     fn gzipped(bytes: &[u8]) -> Vec<u8> {

@@ -38,14 +38,12 @@ impl Machine {
     }
 }
 
-/// An image linked at address 0, or behind memory of its own that is, ready to be put behind a boot header.
+/// An image linked at address 0, ready to be put behind a boot header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlatImage {
-    /// What the image needs in front of it, in bytes: memory that nothing is loaded into.
-    pub front_bytes: u64,
-    /// The bytes to the end of initialised data.
+    /// The bytes from address 0 to the end of initialised data.
     pub bytes: Vec<u8>,
-    /// What the image needs in memory from its first byte on: `bytes`, then what starts as zero.
+    /// What the image needs in memory from address 0 on, in bytes: `bytes`, then what starts as zero.
     pub memory_bytes: u64,
     /// e_entry: where the image is entered, from its first byte.
     pub entry: u64,
@@ -67,7 +65,7 @@ pub enum FlattenError {
         /// The e_machine asked for.
         wanted: u16,
     },
-    /// No PT_LOAD, or none that begins at address 0; or, but on arm64, that one has no bytes.
+    /// No PT_LOAD, or none that begins at address 0.
     #[error("no PT_LOAD at address 0: link the image there")]
     NotAtZero,
     /// A PT_LOAD that is larger in the file than in memory, or that runs past `limit_bytes`.
@@ -84,6 +82,9 @@ pub enum FlattenError {
         /// The limit that was given.
         limit_bytes: u64,
     },
+    /// No section of this name, or one without bytes.
+    #[error("no section {0}: is the linker script the right one?")]
+    NoSection(&'static str),
     /// e_entry lies outside the file's bytes.
     #[error("entry point {0:#x} lies outside the image")]
     Entry(u64),
@@ -117,16 +118,10 @@ pub fn flatten(file: &[u8], machine: Machine, limit_bytes: u64) -> Result<FlatIm
         });
     }
 
-    let loads = || elf.segments().into_iter().flatten().filter(|segment| segment.p_type == abi::PT_LOAD);
-    let lowest = loads().map(|segment| segment.p_vaddr).min();
-    let with_bytes = loads().filter(|segment| segment.p_filesz > 0).map(|segment| segment.p_vaddr).min();
-    // Only arm64's header can say that there is something in front of the image.
-    let front_bytes = with_bytes.filter(|&front| front == 0 || machine == Machine::Aarch64);
-    let (Some(0), Some(front_bytes)) = (lowest, front_bytes) else { return Err(FlattenError::NotAtZero) };
-
     let mut bytes: Vec<u8> = Vec::new();
     let mut memory_bytes = 0;
-    for segment in loads() {
+    let mut lowest = u64::MAX;
+    for segment in elf.segments().into_iter().flatten().filter(|segment| segment.p_type == abi::PT_LOAD) {
         let too_large = || FlattenError::Segment {
             p_vaddr: segment.p_vaddr,
             p_filesz: segment.p_filesz,
@@ -137,24 +132,41 @@ pub fn flatten(file: &[u8], machine: Machine, limit_bytes: u64) -> Result<FlatIm
         if segment.p_filesz > segment.p_memsz || end > limit_bytes {
             return Err(too_large());
         }
-        memory_bytes = memory_bytes.max(end.saturating_sub(front_bytes));
+        lowest = lowest.min(segment.p_vaddr);
+        memory_bytes = memory_bytes.max(end);
 
         let data = elf.segment_data(&segment)?;
         if data.is_empty() {
             continue;
         }
-        let start = usize::try_from(segment.p_vaddr - front_bytes).map_err(|_| too_large())?;
+        let start = usize::try_from(segment.p_vaddr).map_err(|_| too_large())?;
         let data_end = start.checked_add(data.len()).ok_or_else(too_large)?;
         if bytes.len() < data_end {
             bytes.resize(data_end, 0);
         }
         bytes.get_mut(start..data_end).ok_or_else(too_large)?.copy_from_slice(data);
     }
-    let entry = header.e_entry.checked_sub(front_bytes);
-    let entry =
-        entry.filter(|&entry| entry < bytes.len() as u64).ok_or(FlattenError::Entry(header.e_entry))?;
+    if lowest != 0 {
+        return Err(FlattenError::NotAtZero);
+    }
+    if header.e_entry >= bytes.len() as u64 {
+        return Err(FlattenError::Entry(header.e_entry));
+    }
     check_relocations(&elf)?;
-    Ok(FlatImage { front_bytes, bytes, memory_bytes, entry })
+    Ok(FlatImage { bytes, memory_bytes, entry: header.e_entry })
+}
+
+/// The bytes of the section `name` of the ELF file `file`, which need not be a part of the image.
+///
+/// # Errors
+/// If `file` is not a whole ELF file, or has no such section, or an empty one.
+pub fn section<'a>(file: &'a [u8], name: &'static str) -> Result<&'a [u8], FlattenError> {
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
+    let section = elf.section_header_by_name(name)?.ok_or(FlattenError::NoSection(name))?;
+    match elf.section_data(&section)? {
+        ([], _) | (_, Some(_)) => Err(FlattenError::NoSection(name)),
+        (bytes, None) => Ok(bytes),
+    }
 }
 
 /// The image's start-up code applies what is in `.relr.dyn` (SHT_RELR); any other relocation would be left wrong in silence.
@@ -178,7 +190,7 @@ impl FlatImage {
     /// An image made by hand: `bytes`, entered at `entry`, `memory_bytes` in memory.
     #[must_use]
     pub fn new(bytes: Vec<u8>, memory_bytes: u64, entry: u64) -> Self {
-        Self { front_bytes: 0, bytes, memory_bytes, entry }
+        Self { bytes, memory_bytes, entry }
     }
 
     /// `bytes` padded with zeros to a multiple of `unit` (not zero).
@@ -284,16 +296,6 @@ mod tests {
             Err(FlattenError::WrongKind { e_machine: 183, .. })
         ));
         assert!(flatten(&file, Machine::Aarch64, LIMIT).is_ok());
-    }
-
-    #[test]
-    fn only_an_image_of_arm64_may_have_memory_in_front_of_it() {
-        let segments: [(u64, &[u8], u64); 3] = [(0, &[], 8), (8, &[1; 0x20], 0x20), (0x28, &[], 0x10)];
-        let flat = flatten(&elf_of(183, &segments), Machine::Aarch64, LIMIT).unwrap();
-        assert_eq!((flat.front_bytes, &flat.bytes[..]), (8, &[1; 0x20][..]));
-        assert_eq!((flat.memory_bytes, flat.entry), (0x30, 8));
-        let refused = flatten(&elf_of(62, &segments), Machine::X86_64, LIMIT);
-        assert!(matches!(refused, Err(FlattenError::NotAtZero)));
     }
 
     #[test]

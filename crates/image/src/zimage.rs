@@ -11,7 +11,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::FlatImage;
-use crate::head::{HeaderError, branch_words, with_header};
+use crate::head::{HeaderError, with_header};
 
 /// Bytes at the start of the image that are left to the header; it is entered behind them.
 pub const HEADER_BYTES: usize = size_of::<Header>();
@@ -75,7 +75,7 @@ pub fn build(image: &FlatImage) -> Result<Vec<u8>, HeaderError> {
     let too_large = |_| HeaderError::TooLarge(image.memory_bytes);
     let file_bytes = u32::try_from(image.bytes.len().next_multiple_of(4)).map_err(too_large)?;
     let memory_bytes = u32::try_from(image.memory_bytes).map_err(too_large)?;
-    let words = branch_words(image, HEADER_BYTES)?;
+    let words = branch_words(image)?;
     let header = Header {
         branch: (BRANCH | words.saturating_sub(BRANCH_FROM_WORDS)).into(),
         magic: MAGIC.into(),
@@ -90,7 +90,17 @@ pub fn build(image: &FlatImage) -> Result<Vec<u8>, HeaderError> {
         edata_bytes: file_bytes.into(),
         ..Header::new_zeroed()
     };
-    with_header(image, header.as_bytes())
+    with_header(image.padded(4), header.as_bytes())
+}
+
+/// How far [`BRANCH`] goes, in words.
+fn branch_words(image: &FlatImage) -> Result<u32, HeaderError> {
+    // 32 MiB.
+    const MAX_WORDS: u32 = 1 << 23;
+    let wrong = HeaderError::Entry { entry: image.entry, header_bytes: HEADER_BYTES };
+    let is_good = image.entry.is_multiple_of(4) && image.entry >= HEADER_BYTES as u64;
+    let words = u32::try_from(image.entry / 4).ok().filter(|words| is_good && *words < MAX_WORDS);
+    words.ok_or(wrong)
 }
 
 /// What a zImage says of itself.
@@ -157,11 +167,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::head::image_with_room;
+
+    /// An image of 0x206 bytes that is entered at 0x100.
+    fn image() -> FlatImage {
+        let mut bytes = vec![0x5a; 0x206];
+        bytes[..HEADER_BYTES].fill(0);
+        FlatImage::new(bytes, 0x20_1000, 0x100)
+    }
 
     #[test]
     fn the_header_has_the_bytes_that_kexec_looks_for() {
-        let file = build(&image_with_room(HEADER_BYTES)).unwrap();
+        let file = build(&image()).unwrap();
         let golden: [(usize, &[u8]); 10] = [
             // b 0x100: from 8 on, 0x3e words.
             (0x00, &[0x3e, 0, 0, 0xea]),
@@ -179,13 +195,13 @@ mod tests {
             assert_eq!(&file[offset..offset + bytes.len()], bytes, "at {offset:#x}");
         }
         assert_eq!(file.len(), 0x208);
-        assert_eq!(file[HEADER_BYTES..0x206], image_with_room(HEADER_BYTES).bytes[HEADER_BYTES..]);
+        assert_eq!(file[HEADER_BYTES..0x206], image().bytes[HEADER_BYTES..]);
     }
 
     #[test]
     fn what_was_built_is_parsed_again() {
         let size = KernelSize { edata_bytes: 0x208, bss_bytes: 0x20_1000 - 0x208 };
-        let file = build(&image_with_room(HEADER_BYTES)).unwrap();
+        let file = build(&image()).unwrap();
         assert_eq!(parse(&file), Ok(ZImage { image_bytes: 0x208, size: Some(size) }));
         let mut without_table = file.clone();
         without_table[0x34] = 0;
@@ -212,7 +228,7 @@ mod tests {
 
     #[test]
     fn tags_that_are_not_known_are_passed_over() {
-        let mut file = build(&image_with_room(HEADER_BYTES)).unwrap();
+        let mut file = build(&image()).unwrap();
         // A tag of another kind, then one that is longer than it was: Linux has added words to it.
         file[0x38..0x3c].copy_from_slice(&0x180_u32.to_le_bytes());
         let table = [3, 0x1234_5678, 0, 5, TAG_KRNL_SIZE, 0x1f0, 0x99, 0x8000, 0];
@@ -229,22 +245,22 @@ mod tests {
 
     #[test]
     fn an_image_without_room_for_the_header_is_refused() {
-        let mut occupied = image_with_room(HEADER_BYTES);
+        let mut occupied = image();
         occupied.bytes[HEADER_BYTES - 1] = 1;
         assert_eq!(build(&occupied), Err(HeaderError::Occupied { header_bytes: HEADER_BYTES }));
         let small = FlatImage::new(vec![0; 8], 8, 0x100);
         assert_eq!(build(&small), Err(HeaderError::Occupied { header_bytes: HEADER_BYTES }));
         for entry in [0, HEADER_BYTES as u64 - 4, 0x102, 1 << 40] {
-            let image = FlatImage { entry, ..image_with_room(HEADER_BYTES) };
+            let image = FlatImage { entry, ..image() };
             assert_eq!(build(&image), Err(HeaderError::Entry { entry, header_bytes: HEADER_BYTES }));
         }
-        let image = FlatImage { memory_bytes: 1 << 32, ..image_with_room(HEADER_BYTES) };
+        let image = FlatImage { memory_bytes: 1 << 32, ..image() };
         assert_eq!(build(&image), Err(HeaderError::TooLarge(1 << 32)));
     }
 
     #[test]
     fn a_cut_or_foreign_file_is_refused() {
-        let file = build(&image_with_room(HEADER_BYTES)).unwrap();
+        let file = build(&image()).unwrap();
         for length in 0..file.len() {
             assert!(matches!(parse(&file[..length]), Err(HeaderError::Short { .. })), "{length} bytes");
         }
@@ -254,7 +270,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_damage_is_read_without_harm(damage in prop::collection::vec((0x24_usize..0x208, any::<u8>()), 0..20)) {
-            let mut file = build(&image_with_room(HEADER_BYTES)).unwrap();
+            let mut file = build(&image()).unwrap();
             for (offset, byte) in damage {
                 file[offset] = byte;
             }

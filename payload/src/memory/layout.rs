@@ -19,7 +19,7 @@ fn region(start: &'static u8, end: &'static u8) -> Range<usize> {
     &raw const *start as usize..&raw const *end as usize
 }
 
-/// From the load address to the end of what lies behind it.
+/// Everything, from the load address on.
 pub(crate) fn image() -> Range<usize> {
     region(&image_start, &image_end)
 }
@@ -39,7 +39,7 @@ pub(crate) fn data() -> Range<usize> {
     region(&rodata_end, &data_end)
 }
 
-/// Stack and heap, behind the stack's guard page; of aarch64 also variables that begin as zeros. In front of the image, or in it.
+/// Stack and heap, behind the stack's guard page.
 pub(crate) fn stack_and_heap() -> Range<usize> {
     region(&stack_bottom, &heap_end)
 }

@@ -1,11 +1,7 @@
-// Entry of the capture kernel (Linux Documentation/arch/arm64/booting.rst): MMU and data cache off, interrupts masked,
+// Entry of the capture kernel, from unpack.s: MMU and data cache off, interrupts masked,
 // x0 = device tree, EL1 or EL2. Without the MMU all memory is Device memory: no unaligned access, no exclusive one.
 
     .section .head, "ax"
-    .globl image_head
-image_head:
-    .fill 64, 1, 0                  // the header of the Image, which begins with a branch behind itself
-
     .globl image_entry
 image_entry:
     msr daifset, #0xf
@@ -74,10 +70,9 @@ own_state:
     mov sp, x0
 
     // Relocate: add where the image is to each word that .relr.dyn names (gABI, SHT_RELR). An even entry is the place of one, and
-    // an odd one has, above bit 0, a bit for each of the 63 words behind the place that is known. What is linked at 0
-    // is the stack's guard page.
-    adrp x0, stack_guard
-    add x0, x0, :lo12:stack_guard
+    // an odd one has, above bit 0, a bit for each of the 63 words behind the place that is known.
+    adrp x0, image_start
+    add x0, x0, :lo12:image_start
     adrp x1, relr_start
     add x1, x1, :lo12:relr_start
     adrp x2, relr_end

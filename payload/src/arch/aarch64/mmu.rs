@@ -55,8 +55,7 @@ pub(crate) unsafe fn activate(_format: Format, root_pa: u64) {
 /// What was written without caches is what counts: lines of the image that are still in them are from before.
 fn forget_cached_image() {
     barrier::dsb(barrier::SY);
-    let memory = [layout::image(), layout::stack_and_heap()];
-    for line in memory.into_iter().flat_map(|region| region.step_by(line_bytes())) {
+    for line in layout::image().step_by(line_bytes()) {
         // SAFETY: the line is the image's; with the data cache off none of what it wrote is only in the cache.
         unsafe { asm!("dc ivac, {}", in(reg) line, options(nostack)) };
     }

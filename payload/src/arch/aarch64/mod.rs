@@ -11,4 +11,6 @@ pub(crate) use super::arm_common::{boot, clock, pci, ports, power};
 pub(crate) const NAME: &str = "aarch64";
 
 #[cfg(target_os = "none")]
+core::arch::global_asm!(include_str!("unpack.s"));
+#[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("entry.s"));
