@@ -37,9 +37,11 @@ check() {
 # Crashes by LKDTM (Linux, Documentation/fault-injection/provoke-crashes.rst), in the first of these ways that it knows.
 provoke() {
     mount -t debugfs debug /sys/kernel/debug
+    ways=/sys/kernel/debug/provoke-crash/DIRECT
     for way in "$@"; do
-        grep -qx "$way" /sys/kernel/debug/provoke-crash/DIRECT && echo "$way" >/sys/kernel/debug/provoke-crash/DIRECT
+        grep -qx "$way" $ways && echo "$way" >$ways
     done 2>/dev/null
+    [ ! -e $ways ] || unsupported "the kernel's LKDTM does not crash it by $*; the lab's own module does (--headers)"
     unsupported "to crash it by $* takes CONFIG_LKDTM (its modules by --modules), or the lab's own module (--headers)"
 }
 
@@ -66,7 +68,7 @@ if [ -n "$LAB_LOADER" ]; then
 elif [ -n "$LAB_LOAD" ]; then
     check
     message=$(kexec $LAB_LOAD $base/capture.bin --command-line="$LAB_CMDLINE" 2>&1) || case $message in
-        *"Function not implemented"*) unsupported "the kernel has no system call for this loader: $message" ;;
+        *"Function not implemented"* | *"kexec_file_load not available"*) unsupported "the kernel has no system call for this loader: $message" ;;
         *) fail "$message" ;;
     esac
     [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "kexec said nothing, and nothing is loaded"

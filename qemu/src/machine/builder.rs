@@ -368,9 +368,12 @@ impl MachineBuilder {
         }
     }
 
-    /// The modules without which the guest cannot be populated.
+    /// The modules without which the guest cannot be populated, or crashed.
     fn modules(&self) -> Result<Vec<PathBuf>> {
         let mut names = Vec::new();
+        if let Trigger::Provoke(_) = self.contents.trigger {
+            names.push("lkdtm");
+        }
         if self.contents.populate {
             names.push("loop");
         }
