@@ -112,14 +112,13 @@ impl Trial {
                 .capture_cmdline(format!("rcapture.dump_level={dump_level} {link} {}", self.settings));
             let mut networks = 2..;
             self.devices.iter().fold(machine, |machine, device| {
-                if !device.starts_with("virtio-net") && *device != FEC {
+                if *device == FEC {
+                    return machine.network_card();
+                }
+                if !device.starts_with("virtio-net") {
                     return machine.argument("-device").argument(*device);
                 }
                 let network = networks.next().unwrap();
-                if *device == FEC {
-                    let nic = format!("user,model={FEC},net=10.0.{network}.0/24");
-                    return machine.argument("-nic").argument(nic);
-                }
                 machine
                     .argument("-netdev")
                     .argument(format!("user,id=net{network},net=10.0.{network}.0/24"))
