@@ -63,9 +63,7 @@ impl Reader {
         } else if let Some(counts) = Counts::parse(line) {
             suite.concluded = Some(counts);
             self.section = None;
-        } else if let Some(name) =
-            line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
-        {
+        } else if let Some(name) = section(line) {
             self.section = Some(name.to_owned());
         } else if let Some(name) = self.section.clone() {
             suite.output.entry(name).or_default().push(line.to_owned());
@@ -79,7 +77,7 @@ impl Reader {
 
     fn verdict(&mut self, line: &str) -> Option<(String, Verdict)> {
         if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
-            let verdict = Verdict::parse(rest);
+            let (name, verdict) = (name.trim_end(), Verdict::parse(rest));
             self.begun = verdict.is_none().then(|| name.to_owned());
             return Some((name.to_owned(), verdict?));
         }
@@ -152,7 +150,11 @@ impl Verdict {
             "ignored" => Some(Self::Ignored(String::new())),
             // A test marked should_panic, one that took more than a minute with times shown, …
             _ if text.starts_with("FAILED") => Some(Self::Failed),
-            _ => text.strip_prefix("ignored, ").map(|reason| Self::Ignored(reason.to_owned())),
+            _ => {
+                let reason = text.strip_prefix("ignored, ");
+                let reason = reason.or_else(|| text.strip_prefix("ignored (")?.strip_suffix(')'));
+                reason.map(|reason| Self::Ignored(reason.to_owned()))
+            }
         }
     }
 }
@@ -177,6 +179,12 @@ fn suite_name(line: &str) -> Option<String> {
     let file = Path::new(binary).file_name()?.to_str()?;
     let (name, _hash) = file.rsplit_once('-')?;
     Some(format!("{name}: {source}"))
+}
+
+/// `---- frame::tests::one stdout ----`, and of libtest-mimic `---- x86_64-bug ----`
+fn section(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(name.strip_suffix(" stdout").unwrap_or(name))
 }
 
 /// `running 5 tests`
@@ -263,6 +271,37 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         );
         assert_eq!(suites[0].tests.len(), 1);
         assert_eq!(suites[0].output["boots"][1], "test result of the guest");
+        assert_eq!(suites[0].defect(), None);
+    }
+
+    #[test]
+    fn libtest_mimic_is_read_like_libtest() {
+        let suites = read(
+            "
+     Running tests/matrix.rs (target/debug/deps/matrix-00)
+
+running 3 tests
+test x86_64-tcp  ... ignored (only with --full)
+x86_64-hung: booting
+test x86_64-bug  ... ok
+test x86_64-hung ... FAILED
+
+failures:
+
+---- x86_64-hung ----
+MachineLost: it hangs
+
+
+failures:
+    x86_64-hung
+
+test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 95.37s
+",
+        );
+        let verdict = |name: &str| &suites[0].tests.iter().find(|(test, _)| test == name).unwrap().1;
+        assert_eq!(verdict("x86_64-tcp"), &Verdict::Ignored("only with --full".into()));
+        assert_eq!((verdict("x86_64-bug"), verdict("x86_64-hung")), (&Verdict::Passed, &Verdict::Failed));
+        assert_eq!(suites[0].output["x86_64-hung"][0], "MachineLost: it hangs");
         assert_eq!(suites[0].defect(), None);
     }
 
