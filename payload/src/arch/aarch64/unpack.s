@@ -57,8 +57,8 @@ copy_byte:
     b sequence
 
 unpacked:
-    // What was there before may be in a cache, and instructions are fetched through caches: lines of 16 bytes at least, as
-    // Linux' smallest (CTR_EL0.DminLine).
+    // What was there before may be in a cache, and instructions are fetched through caches. A line has 16 bytes at least
+    // (CCSIDR_EL1.LineSize).
     dsb sy
     mov x3, x1
 forget:
