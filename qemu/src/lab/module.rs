@@ -61,7 +61,8 @@ impl CrashKind {
         match self {
             Self::NullDereference => &["EXCEPTION"],
             Self::Bug => &["BUG"],
-            Self::PanicWithInterruptsOff | Self::NullDereferenceInInterrupt => &["PANIC_IN_HARDIRQ"],
+            Self::PanicWithInterruptsOff => &["PANIC_IN_HARDIRQ", "PANIC_STOP_IRQOFF"],
+            Self::NullDereferenceInInterrupt => &["PANIC_IN_HARDIRQ"],
             Self::HungTask => &["HUNG_TASK"],
             Self::StackOverflow => &["EXHAUST_STACK", "OVERFLOW"],
         }
