@@ -123,20 +123,9 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "not a number above 0".to_owned())
 }
 
-/// A number of bytes, with K, M, G or T (powers of 1024) behind it or not.
+/// A number of bytes.
 fn size(text: &str) -> Result<u64, String> {
-    let shift = match text.chars().next_back() {
-        Some('K' | 'k') => 10,
-        Some('M' | 'm') => 20,
-        Some('G' | 'g') => 30,
-        Some('T' | 't') => 40,
-        _ => 0,
-    };
-    let number: Option<u64> =
-        text.get(..text.len() - usize::from(shift != 0)).and_then(|number| number.parse().ok());
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "a size is a number, or one with K, M, G or T: 64G".to_owned())
+    memory::parse_number(text).ok_or_else(|| "a size is a number, or one with K, M, G or T: 64G".to_owned())
 }
 
 const RECV_EXAMPLES: &str = "\

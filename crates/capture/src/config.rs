@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use memory::DumpLevel;
+use memory::{DumpLevel, parse_number};
 
 use crate::Budget;
 pub use network::{Address, Card, MmioRegion, Network, TcpLink};
@@ -411,26 +411,6 @@ fn parse_elfcorehdr(value: &str) -> Option<ElfCoreHdr> {
         }
         None => Some(ElfCoreHdr { start_pa: parse_number(value)?, size_bytes: None }),
     }
-}
-
-/// A decimal or 0x number with an optional suffix K, M, G, T (the kernel's `memparse`).
-fn parse_number(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.char_indices().last()? {
-        (at, 'k' | 'K') => (text.get(..at)?, 10),
-        (at, 'm' | 'M') => (text.get(..at)?, 20),
-        (at, 'g' | 'G') => (text.get(..at)?, 30),
-        (at, 't' | 'T') => (text.get(..at)?, 40),
-        _ => (text, 0),
-    };
-    // `from_str_radix` and `parse` would both take a sign.
-    if digits.contains('+') {
-        return None;
-    }
-    let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
-        None => digits.parse().ok()?,
-    };
-    number.checked_mul(1 << shift)
 }
 
 /// A whole number of seconds, minutes or hours: `90s`, `15m`, `2h`. A capital M is a size.

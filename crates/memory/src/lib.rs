@@ -22,6 +22,7 @@ mod dump_level;
 mod fake;
 mod map;
 pub mod memmap;
+mod number;
 pub mod paging;
 mod phys;
 pub mod printk;
@@ -37,5 +38,6 @@ pub use memmap::{
     Classifier, ImagePart, ImageRun, KernelImage, MemMap, MemMapError, PageClass, PageCounts, SlabCaches,
     Span,
 };
+pub use number::parse_number;
 pub use phys::{PhysMemory, ReadFault, ReadFaultKind};
 pub use virt::{KernelSpace, Mappings, VirtFault, VirtMemory};

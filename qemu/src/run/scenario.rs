@@ -114,7 +114,7 @@ pub struct Scenario {
     /// From the crash to the complete dump it takes at most so many seconds
     #[arg(long, help_heading = "Expectations", value_name = "SECONDS")]
     pub max_time: Option<u64>,
-    /// On the wire the dump has at most so many bytes (K, M, G)
+    /// On the wire the dump has at most so many bytes (K, M, G, T)
     #[arg(long, help_heading = "Expectations", value_name = "SIZE")]
     pub max_bytes: Option<Bytes>,
     /// It ends so
@@ -225,7 +225,7 @@ pub enum Link {
     Tcp,
 }
 
-/// A size: bytes, or with K, M or G (powers of 1024) behind the number.
+/// A size: bytes, or with K, M, G or T (powers of 1024) behind the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
@@ -233,17 +233,8 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shift = match text.chars().next_back() {
-            Some('K' | 'k') => 10,
-            Some('M' | 'm') => 20,
-            Some('G' | 'g') => 30,
-            _ => 0,
-        };
-        let number = text.get(..text.len() - usize::from(shift != 0)).and_then(|number| number.parse().ok());
-        number
-            .and_then(|number: u64| number.checked_mul(1 << shift))
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not a size: a number, or one with K, M or G"))
+        let number = memory::parse_number(text).map(Self);
+        number.ok_or_else(|| format!("{text:?} is not a size: a number, or one with K, M, G or T"))
     }
 }
 

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use super::parse_number;
+use memory::parse_number;
 
 /// A receiver that a connection is made to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
