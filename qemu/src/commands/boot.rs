@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use rcapture_qemu::line::Endpoint;
+use rcapture_qemu::run::Scenario;
 use rcapture_qemu::{Line, LineOptions, Loader, Machine, Outcome, Suite, Trigger};
 
 use super::Store;
@@ -36,9 +37,9 @@ pub(crate) struct Boot {
     /// System call that loads it
     #[arg(long, value_enum, default_value = "kexec-load")]
     loader: Loader,
-    /// Value of crashkernel=
-    #[arg(long, value_name = "SIZE", default_value = "4M")]
-    crashkernel: String,
+    /// Value of crashkernel= [default: 4M, on 32-bit Arm's virt 5M]
+    #[arg(long, value_name = "SIZE")]
+    crashkernel: Option<String>,
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     memory: u32,
@@ -92,23 +93,25 @@ impl Boot {
         let lab = self.store.open()?;
         let kernel = lab.kernel(self.suite)?;
         eprintln!("lab: crashing {} ({})", kernel.release, kernel.version);
-        let mut builder = Machine::builder(kernel, lab.userland()?)
-            .memory_mib(self.memory)
-            .smp(self.smp)
-            .loader(self.loader)
-            .crashkernel(self.crashkernel)
+        let scenario = Scenario {
+            machine: self.board,
+            cpu: self.cpu,
+            memory: self.memory,
+            smp: self.smp,
+            crashkernel: self.crashkernel,
+            append: self.append,
+            console_apart: self.console_apart,
+            qemu: self.qemu,
+            loader: self.loader,
+            ..Scenario::default()
+        };
+        let arch = kernel.arch;
+        let mut builder = scenario
+            .machine(Machine::builder(kernel, lab.userland()?), arch, None)
             .capture_cmdline(self.cmdline)
+            .populate(true)
             .balloon_mib(self.balloon)
             .delay_seconds(self.delay);
-        if let Some(cpu) = self.cpu {
-            builder = builder.cpu(cpu);
-        }
-        if let Some(board) = self.board {
-            builder = builder.board(board);
-        }
-        if self.console_apart {
-            builder = builder.console_apart();
-        }
         if let Some(image) = self.image {
             builder = builder.capture_image(image);
         }
@@ -118,8 +121,6 @@ impl Boot {
         if let Some(command) = self.crash {
             builder = builder.trigger(Trigger::Command(command));
         }
-        builder = self.append.into_iter().fold(builder, |builder, text| builder.append(text));
-        builder = self.qemu.into_iter().fold(builder, |builder, argument| builder.argument(argument));
         let line = Line::spawn(LineOptions {
             host: Some(self.line.host.clone().unwrap_or(Endpoint::Null)),
             ..self.line.clone()
