@@ -64,7 +64,7 @@ pub(crate) fn package(root: &Path, programs: &Path, images: Vec<File>, time: u64
         .replace("@ARCHITECTURE@", architecture)
         .replace("@MAINTAINER@", MAINTAINER)
         .replace("@DEPENDS@", &depends);
-    let bytes = assemble(files, control, &fields, time)?;
+    let bytes = assemble(&files, control, &fields, time)?;
     Ok(File::new(&format!("rcapture_{VERSION}_{architecture}.deb"), bytes, PLAIN))
 }
 
@@ -115,20 +115,17 @@ fn changelog(time: u64) -> Result<String> {
 }
 
 /// The package of `files`, with the control files `control` and the control file's `fields`.
-fn assemble(files: Vec<File>, mut control: Vec<File>, fields: &str, time: u64) -> Result<Vec<u8>> {
-    control.push(File::new("md5sums", archive::md5_digests(&files), PLAIN));
-    let directories = archive::directories(&files);
+fn assemble(files: &[File], mut control: Vec<File>, fields: &str, time: u64) -> Result<Vec<u8>> {
+    control.push(File::new("md5sums", archive::md5_digests(files), PLAIN));
+    let directories = archive::directories(files);
     // In KiB, a file at a time (deb-substvars(5)).
     let kib = files.iter().map(|file| file.bytes.len().div_ceil(1024)).sum::<usize>() + directories.len();
     control.push(File::new("control", fields.replace("@INSTALLED_SIZE@", &kib.to_string()), PLAIN));
-    let here = |files: Vec<File>| -> Vec<File> {
-        let named = |file: File| File { name: format!("./{}", file.name), ..file };
-        [File::new("./", [], PROGRAM)].into_iter().chain(files.into_iter().map(named)).collect()
-    };
+    let top = [File::new("./", [], PROGRAM)];
     let members = [
         ("debian-binary", b"2.0\n".to_vec()),
-        ("control.tar.gz", archive::tar_gz(here(control), time)?),
-        ("data.tar.gz", archive::tar_gz(here([files, directories].concat()), time)?),
+        ("control.tar.gz", archive::tar_gz([&top[..], &control].concat(), time)?),
+        ("data.tar.gz", archive::tar_gz([&top[..], files, &directories].concat(), time)?),
     ];
     let mut ar = ar::Builder::new(Vec::new());
     for (name, bytes) in members {
@@ -161,7 +158,7 @@ mod tests {
         let fields = read_text(&root.join("packaging/debian/control")).unwrap();
         let fields = fields.replace("@VERSION@", VERSION).replace("@ARCHITECTURE@", "all");
         let fields = fields.replace("@MAINTAINER@", MAINTAINER).replace("@DEPENDS@", "libc6");
-        assemble(files, scripts.to_vec(), &fields, 7).unwrap()
+        assemble(&files, scripts.to_vec(), &fields, 7).unwrap()
     }
 
     fn member(package: &[u8], name: &str) -> Vec<u8> {
