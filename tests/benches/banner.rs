@@ -11,8 +11,6 @@ use end_to_end::{BANNER, Spec};
 use rcapture_qemu::{Arch, Loader};
 use support::{PANIC, Timeline};
 
-const RUNS: usize = 5;
-
 fn main() {
     if !support::is_chosen("banner") {
         return;
@@ -31,7 +29,7 @@ fn main() {
             for smp in [1, 4] {
                 let spec = Spec { loader, smp, ..machine.clone() };
                 let name = spec.board.unwrap_or(spec.arch.name());
-                let (first, last): (Vec<_>, Vec<_>) = (0..RUNS).map(|_| measure(&spec)).unzip();
+                let (first, last): (Vec<_>, Vec<_>) = (0..support::runs(5)).map(|_| measure(&spec)).unzip();
                 let [first, last] = [first, last].map(milliseconds);
                 eprintln!("{name}, {command}, {smp} CPUs: {first}, {last}");
                 writeln!(table, "| {name} | `{command}` | {smp} | {first} | {last} |").unwrap();

@@ -124,8 +124,8 @@ impl Spec {
         self.lab().vmlinux(&self.kernel()).unwrap()
     }
 
-    /// The machine, not yet started.
-    pub(crate) fn machine(&self, line: &Line) -> MachineBuilder {
+    /// The machine on `line`, not yet started.
+    pub fn machine(&self, line: &Line) -> MachineBuilder {
         let scenario = Scenario {
             machine: self.board.map(str::to_owned),
             cpu: Some(self.cpu.into()),

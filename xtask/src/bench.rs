@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Only those that have a table in docs/benchmarks.md
     #[arg(long)]
     tables: bool,
+    /// The tables within ten minutes: fewer runs, smaller machines
+    #[arg(long)]
+    quick: bool,
     /// Arguments for criterion, such as `--save-baseline before`
     #[arg(last = true)]
     criterion: Vec<String>,
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 
     // By name: libtest's stand-ins for benchmarks do not take criterion's arguments.
     let document = read_document()?;
-    let names = if args.tables { tables::names(&document).collect() } else { vec!["*"] };
+    let names = if args.tables || args.quick { tables::programs(&document) } else { vec!["*"] };
     let mut arguments = vec!["bench", "--workspace", "--no-fail-fast"];
     arguments.extend(names.iter().flat_map(|name| ["--bench", name]));
     arguments.push("--");
@@ -60,6 +63,9 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     arguments.extend(args.criterion.iter().map(String::as_str));
     let mut command = cargo_for_reading(&arguments);
     command.env("RCAPTURE_QEMU", tools.join("rcapture-qemu"));
+    if args.quick {
+        command.env("RCAPTURE_BENCH_QUICK", "1");
+    }
     let mut measured = Tables::default();
     let end = process::run_lines(command, DEADLINE, interrupt, |line| {
         println!("{line}");

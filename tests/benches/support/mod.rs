@@ -16,6 +16,16 @@ pub fn is_chosen(name: &str) -> bool {
     std::env::args().skip(1).find(is_filter).is_none_or(|filter| name.contains(&filter))
 }
 
+/// Whether an answer within minutes is wanted (`cargo xtask bench --quick`): fewer runs, smaller machines.
+pub fn is_quick() -> bool {
+    std::env::var_os("RCAPTURE_BENCH_QUICK").is_some()
+}
+
+/// How often a thing is measured: so many times, or once for a quick answer.
+pub fn runs(usually: usize) -> usize {
+    if is_quick() { 1 } else { usually }
+}
+
 /// Full dumps that were named, instead of machines to crash.
 pub fn given_dumps() -> Vec<PathBuf> {
     std::env::args().skip(1).map(PathBuf::from).filter(|path| path.is_file()).collect()

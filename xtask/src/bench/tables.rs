@@ -11,9 +11,13 @@ fn is_end(line: &str, name: &str) -> bool {
     line.strip_prefix("<!-- end ").and_then(|rest| rest.strip_suffix(" -->")) == Some(name)
 }
 
-/// The tables that a document has a place for.
-pub(super) fn names(document: &str) -> impl Iterator<Item = &str> {
-    document.lines().filter_map(begun)
+/// The programs that make the tables which a document has a place for. The table `PROGRAM.PART` is one of several of a program.
+pub(super) fn programs(document: &str) -> Vec<&str> {
+    let tables = document.lines().filter_map(begun);
+    let mut programs: Vec<&str> =
+        tables.map(|name| name.split_once('.').map_or(name, |(program, _)| program)).collect();
+    programs.dedup();
+    programs
 }
 
 /// Tables that were measured.
@@ -89,7 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_known_by_their_places() {
-        assert_eq!(names(DOCUMENT).collect::<Vec<_>>(), ["one", "two"]);
+    fn programs_are_known_by_the_places_of_their_tables() {
+        assert_eq!(programs(DOCUMENT), ["one", "two"]);
+        assert_eq!(
+            programs("<!-- begin one.a -->\n<!-- begin one.b -->\n<!-- begin two -->"),
+            ["one", "two"]
+        );
     }
 }

@@ -1,0 +1,68 @@
+//! Bars side by side, as a picture for docs/benchmarks.md.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+/// Two values of one thing.
+pub(crate) struct Bars {
+    pub(crate) name: String,
+    pub(crate) ours: f64,
+    pub(crate) theirs: f64,
+}
+
+const OURS: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+const THEIRS: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
+
+/// Height of a pair of bars, and of what is above and below all, in pixels.
+const PAIR: usize = 46;
+const FRAME: usize = 110;
+
+/// Draws `docs/plots/NAME.svg`, with an axis of logarithms: what is compared differs by orders of magnitude.
+pub(crate) fn draw(name: &str, title: &str, unit: &str, bars: &[Bars]) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plots");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(name).with_extension("svg");
+    let least = bars.iter().map(|bars| bars.ours.min(bars.theirs)).fold(f64::MAX, f64::min);
+    let most = bars.iter().map(|bars| bars.ours.max(bars.theirs)).fold(0.0, f64::max);
+    let height = u32::try_from(FRAME + PAIR * bars.len()).unwrap();
+    let area = SVGBackend::new(&path, (800, height)).into_drawing_area();
+    area.fill(&WHITE).unwrap();
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18))
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(170)
+        .build_cartesian_2d((least / 2.0..most * 2.0).log_scale(), 0.0..bars.len() as f64)
+        .unwrap();
+    chart.configure_mesh().disable_y_mesh().x_desc(unit).y_labels(0).draw().unwrap();
+    for (colour, top, value, series) in [
+        (OURS, 0.9, (|it: &Bars| it.ours) as fn(&Bars) -> f64, "rcapture"),
+        (THEIRS, 0.5, |it| it.theirs, "kdump"),
+    ] {
+        let rectangles = bars.iter().rev().enumerate().map(|(row, it)| {
+            let y = row as f64 + top;
+            Rectangle::new([(least / 2.0, y - 0.38), (value(it), y)], colour.filled())
+        });
+        chart
+            .draw_series(rectangles)
+            .unwrap()
+            .label(series)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
+        let values = bars.iter().rev().enumerate().map(|(row, it)| {
+            let place = (value(it) * 1.05, row as f64 + top - 0.08);
+            Text::new(format!("{:.1}", value(it)), place, ("sans-serif", 12))
+        });
+        chart.draw_series(values).unwrap();
+    }
+    for (row, it) in bars.iter().rev().enumerate() {
+        let (x, y) = chart.backend_coord(&(least / 2.0, row as f64 + 0.5));
+        let style = ("sans-serif", 13).into_text_style(&area).pos(plotters::style::text_anchor::Pos::new(
+            plotters::style::text_anchor::HPos::Right,
+            plotters::style::text_anchor::VPos::Center,
+        ));
+        area.draw_text(&it.name, &style, (x - 8, y)).unwrap();
+    }
+    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw().unwrap();
+    area.present().unwrap();
+}

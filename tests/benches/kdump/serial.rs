@@ -1,0 +1,102 @@
+//! Over a serial line. Its time is a virtual clock's: a dump that takes half an hour at 115200 baud is known to the byte without
+//! waiting for it. What comes before the first byte is measured in the machine.
+
+use std::fs;
+use std::io::Write as _;
+use std::time::Duration;
+
+use capture::Budget;
+use capture::compress::method_for;
+use end_to_end::Spec;
+use end_to_end::replay::Replay;
+use memory::DumpLevel;
+use rcapture_qemu::Arch;
+use tempfile::NamedTempFile;
+use wire::{Block, Event, MetaKind, Receiver, Record, Records};
+
+use crate::course::{Times, least_readable};
+use crate::network::rows;
+use crate::plot::{self, Bars};
+use crate::support::{FullDump, is_quick, publish};
+use crate::{KDUMP_RESERVATION, machine, ours, theirs};
+
+const RATES: [u64; 2] = [115_200, 921_600];
+
+/// Start, eight bits, stop.
+const BITS_PER_BYTE: u64 = 10;
+
+/// Bytes that LZMA takes in a second, on a small processor. Any from half a megabyte on makes the same choice.
+const LZMA_SPEED: u64 = 4_000_000;
+
+pub(crate) fn measure() {
+    let archs: &[Arch] = if is_quick() { &[Arch::X86_64] } else { &Arch::ALL };
+    let rates = if is_quick() { &RATES[..1] } else { &RATES };
+    let mut table = format!(
+        "| machine | | {} | bytes |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+        Times::NAMES.join(" | ")
+    );
+    let mut bars = Vec::new();
+    for &arch in archs {
+        let spec = machine(arch, 512);
+        let (us, them) = (ours::dump(&spec), theirs::dump(&spec, KDUMP_RESERVATION, "-c"));
+        let (our_start, their_start) = (us.first_byte - us.panicked, them.first_byte - them.panicked);
+        let their_log = fs::metadata(them.directory.path().join("log")).unwrap().len();
+        let full = FullDump::of(Spec { has_every_class: false, ..spec.clone() });
+        for &baud in rates {
+            let seconds = |bytes: u64| Duration::from_secs_f64((bytes * BITS_PER_BYTE) as f64 / baud as f64);
+            let (our_times, our_bytes) = ours_at(baud, &spec, &full);
+            let end = seconds(their_log + them.bytes());
+            let stack = seconds(their_log + least_readable(&spec, &them.file, them.bytes()));
+            let their_times =
+                Times { first_byte: Duration::ZERO, log: seconds(their_log), stack, complete: end }
+                    + their_start;
+            let our_times = our_times + our_start;
+            let name = format!("{}, {baud} baud", arch.name());
+            rows(&mut table, &name, [our_times, their_times], [our_bytes, their_log + them.bytes()]);
+            let minutes = |times: Times| times.complete.as_secs_f64() / 60.0;
+            bars.push(Bars { name, ours: minutes(our_times), theirs: minutes(their_times) });
+        }
+    }
+    publish("kdump.serial", &table);
+    plot::draw("kdump-serial", "From panic to the whole dump, over a serial line, 512 MiB", "minutes", &bars);
+}
+
+/// Times since the session's begin, and bytes, of what our capture kernel would send of `full`.
+fn ours_at(baud: u64, spec: &Spec, full: &FullDump) -> (Times, u64) {
+    let dump = rcapture::dump::open(&full.path()).unwrap();
+    // What `rcapture.compress=auto` takes.
+    let method = method_for(baud / BITS_PER_BYTE, LZMA_SPEED);
+    let replay = Replay::of(&*dump).unwrap();
+    let sent = replay.send(method.encoder(), DumpLevel::SMALLEST, Budget::default(), baud).unwrap();
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(&sent.line).unwrap();
+    let bytes = sent.line.len() as u64;
+    let seconds = |bytes: u64| Duration::from_secs_f64((bytes * BITS_PER_BYTE) as f64 / baud as f64);
+    let times = Times {
+        first_byte: Duration::ZERO,
+        log: seconds(bytes_of_log(&sent.line)),
+        stack: seconds(least_readable(spec, file.path(), bytes)),
+        complete: seconds(bytes),
+    };
+    (times, bytes)
+}
+
+/// How much of a line has the whole log.
+fn bytes_of_log(line: &[u8]) -> u64 {
+    let is_whole = |bytes: usize| {
+        let (mut come, mut whole) = (0, None);
+        Receiver::new(1).push(&line[..bytes], |event| {
+            let Event::Block { encoded, .. } = event else { return };
+            let block = Block::decode(encoded).unwrap();
+            for record in Records::new(&block.raw, 12) {
+                if let Record::Meta { kind: MetaKind::Log, total, bytes, .. } = record.unwrap().record {
+                    come += bytes.len();
+                    whole = Some(total as usize);
+                }
+            }
+        });
+        whole == Some(come)
+    };
+    let sizes: Vec<usize> = (0..=line.len()).step_by(1024).collect();
+    sizes[sizes.partition_point(|&bytes| !is_whole(bytes))] as u64
+}
