@@ -33,7 +33,7 @@ fn main() {
     }
     match support::given_dumps().first() {
         Some(dump) => compare(dump),
-        None => compare(&FullDump::of(Spec::default()).path()),
+        None => compare(&FullDump::of(Spec { has_every_class: true, ..Spec::default() }).path()),
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let machine = machine()?;
     // Some of them crash machines.
     setup::run(&[Need::ImageCompiler, Need::Qemu, Need::ForeignTools], interrupt)?;
-    for arch in [Arch::X86_64, Arch::Aarch64] {
+    for arch in Arch::ALL {
         image::build(arch)?;
     }
     let tools = host_tools::build(Profile::Release, interrupt)?;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use end_to_end::{CRASH, Spec};
-use rcapture_qemu::Lab;
+use rcapture_qemu::{Arch, Debugger, Lab};
 use tempfile::TempDir;
 
-/// What the stack of the crash has on it.
-const CRASHED_IN: &str = "sysrq_handle_crash";
+/// What the stack of the crash has on it. What called `panic`, crash(8) takes for a neighbour of its on 32-bit Arm.
+const CRASHED_IN: [&str; 2] = ["sysrq_handle_crash", "(panic)"];
 
 /// A file is cut at so many places, to find out how much of it a debugger needs.
 const PARTS: u64 = 64;
@@ -110,8 +110,12 @@ fn is_readable(spec: &Spec, file: &Path, bytes: u64) -> bool {
     let directory = tempfile::Builder::new().prefix("rcapture-bench-").tempdir().unwrap();
     let part = directory.path().join("part");
     io::copy(&mut File::open(file).unwrap().take(bytes), &mut File::create(&part).unwrap()).unwrap();
-    let vmcore = if is_flattened(file) {
-        part
+    let lab = Lab::open().unwrap().for_arch(spec.arch);
+    let (vmcore, debugger) = if is_flattened(file) {
+        // drgn reads no such file of 32-bit Arm.
+        let debugger =
+            if spec.arch == Arch::Arm { lab.crash().map(Debugger::Crash) } else { lab.debugger(spec.arch) };
+        (part, debugger)
     } else {
         let vmcore = directory.path().join("vmcore");
         let output =
@@ -120,11 +124,10 @@ fn is_readable(spec: &Spec, file: &Path, bytes: u64) -> bool {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr).trim());
             return false;
         }
-        vmcore
+        (vmcore, lab.debugger(spec.arch))
     };
-    let debugger = Lab::open().unwrap().debugger(spec.arch).unwrap();
-    let said = debugger.backtrace(&spec.vmlinux(), &[], &vmcore, true, CRASH);
-    said.is_ok_and(|said| said.contains(CRASHED_IN))
+    let said = debugger.unwrap().backtrace(&spec.vmlinux(), &[], &vmcore, true, CRASH);
+    said.is_ok_and(|said| CRASHED_IN.iter().any(|name| said.contains(name)))
 }
 
 /// Whether it is makedumpfile's flattened format (its makedumpfile.h, MAKEDUMPFILE_SIGNATURE).

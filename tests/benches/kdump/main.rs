@@ -40,4 +40,10 @@ fn machine(arch: Arch, memory_mib: u32) -> Spec {
 }
 
 /// What is reserved for kdump, enough for any of these machines (`kdump.reservation` says what would do).
-const KDUMP_RESERVATION: &str = "256M";
+const fn kdump_reservation(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 | Arch::Aarch64 => "256M",
+        // More is not granted where there are 512 MiB.
+        Arch::Arm => "128M",
+    }
+}

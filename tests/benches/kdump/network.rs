@@ -7,7 +7,7 @@ use rcapture_qemu::Arch;
 use crate::course::Times;
 use crate::plot::{self, Bars};
 use crate::support::{is_quick, publish, runs};
-use crate::{KDUMP_RESERVATION, machine, ours, theirs};
+use crate::{kdump_reservation, machine, ours, theirs};
 
 pub(crate) fn measure() {
     let runs = runs(3);
@@ -24,36 +24,46 @@ pub(crate) fn measure() {
                 continue;
             }
             let spec = machine(arch, memory_mib);
-            let (mut our_times, mut their_times, mut bytes) = (Vec::new(), Vec::new(), [0; 2]);
+            let (mut our_times, mut their_times, mut our_bytes, mut their_bytes) =
+                (Vec::new(), Vec::new(), 0, 0);
             // In turns: whatever else the host has to do meets both.
             for _ in 0..runs {
-                let (us, them) = (ours::dump(&spec), theirs::dump(&spec, KDUMP_RESERVATION, "-l"));
-                bytes = [us.bytes(), them.bytes()];
+                let us = ours::dump(&spec);
                 our_times.push(us.times(&spec));
-                their_times.push(them.times(&spec));
+                our_bytes = us.bytes();
+                if let Some(them) = theirs::dump(&spec, kdump_reservation(arch), "-l") {
+                    their_times.push(them.times(&spec));
+                    their_bytes = them.bytes();
+                }
             }
-            let [us, them] = [&our_times, &their_times].map(|times| Times::median(times));
+            let us = Times::median(&our_times);
+            let them = (!their_times.is_empty()).then(|| Times::median(&their_times));
             let name = format!("{}, {memory_mib} MiB", arch.name());
-            rows(&mut table, &name, [us, them], bytes);
-            eprintln!("{name}: {:?} and {:?}", us.all(), them.all());
-            bars.push(Bars { name, ours: us.complete.as_secs_f64(), theirs: them.complete.as_secs_f64() });
+            rows(&mut table, &name, (us, our_bytes), them.map(|times| (times, their_bytes)));
+            eprintln!("{name}: {:?} and {:?}", us.all(), them.map(Times::all));
+            let seconds = |times: Times| times.complete.as_secs_f64();
+            bars.push(Bars { name, ours: seconds(us), theirs: them.map(seconds) });
         }
     }
     publish("kdump.network", &format!("{table}\nRuns of each: {runs}; medians.\n"));
     plot::draw("kdump-network", "From panic to the whole dump, over virtio-net", "seconds", &bars);
 }
 
-/// Rows of both, and of how the first compares with the second.
-pub(crate) fn rows(table: &mut String, name: &str, [us, them]: [Times; 2], bytes: [u64; 2]) {
+/// Rows of both, and of how the first compares with the second, if that made a dump.
+pub(crate) fn rows(table: &mut String, name: &str, us: (Times, u64), them: Option<(Times, u64)>) {
     let cells = |times: Times| times.all().map(|time| format!("{:.2} s", time.as_secs_f64())).join(" | ");
-    let ratios: Vec<String> = us
-        .all()
-        .into_iter()
-        .zip(them.all())
-        .map(|(us, them)| format!("**{:.3}**", us.as_secs_f64() / them.as_secs_f64()))
-        .collect();
-    writeln!(table, "| {name} | rcapture | {} | {} |", cells(us), bytes[0]).unwrap();
-    writeln!(table, "| | kdump | {} | {} |", cells(them), bytes[1]).unwrap();
-    let bytes = bytes[0] as f64 / bytes[1] as f64;
-    writeln!(table, "| | ratio | {} | **{bytes:.3}** |", ratios.join(" | ")).unwrap();
+    writeln!(table, "| {name} | rcapture | {} | {} |", cells(us.0), us.1).unwrap();
+    let Some(them) = them else {
+        writeln!(table, "| | kdump | no dump | | | | |").unwrap();
+        return;
+    };
+    let ratio = |us: f64, them: f64| format!("**{:.3}**", us / them);
+    let ratios =
+        us.0.all()
+            .into_iter()
+            .zip(them.0.all())
+            .map(|(us, them)| ratio(us.as_secs_f64(), them.as_secs_f64()));
+    let ratios: Vec<String> = ratios.chain([ratio(us.1 as f64, them.1 as f64)]).collect();
+    writeln!(table, "| | kdump | {} | {} |", cells(them.0), them.1).unwrap();
+    writeln!(table, "| | ratio | {} |", ratios.join(" | ")).unwrap();
 }

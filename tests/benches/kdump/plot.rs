@@ -8,7 +8,8 @@ use plotters::prelude::*;
 pub(crate) struct Bars {
     pub(crate) name: String,
     pub(crate) ours: f64,
-    pub(crate) theirs: f64,
+    /// None: it did not get so far.
+    pub(crate) theirs: Option<f64>,
 }
 
 const OURS: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
@@ -23,8 +24,9 @@ pub(crate) fn draw(name: &str, title: &str, unit: &str, bars: &[Bars]) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plots");
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join(name).with_extension("svg");
-    let least = bars.iter().map(|bars| bars.ours.min(bars.theirs)).fold(f64::MAX, f64::min);
-    let most = bars.iter().map(|bars| bars.ours.max(bars.theirs)).fold(0.0, f64::max);
+    let all = || bars.iter().flat_map(|bars| [Some(bars.ours), bars.theirs]).flatten();
+    let least = all().fold(f64::MAX, f64::min);
+    let most = all().fold(0.0, f64::max);
     let height = u32::try_from(FRAME + PAIR * bars.len()).unwrap();
     let area = SVGBackend::new(&path, (800, height)).into_drawing_area();
     area.fill(&WHITE).unwrap();
@@ -37,21 +39,21 @@ pub(crate) fn draw(name: &str, title: &str, unit: &str, bars: &[Bars]) {
         .unwrap();
     chart.configure_mesh().disable_y_mesh().x_desc(unit).y_labels(0).draw().unwrap();
     for (colour, top, value, series) in [
-        (OURS, 0.9, (|it: &Bars| it.ours) as fn(&Bars) -> f64, "rcapture"),
+        (OURS, 0.9, (|it: &Bars| Some(it.ours)) as fn(&Bars) -> Option<f64>, "rcapture"),
         (THEIRS, 0.5, |it| it.theirs, "kdump"),
     ] {
-        let rectangles = bars.iter().rev().enumerate().map(|(row, it)| {
+        let rectangles = bars.iter().rev().enumerate().filter_map(|(row, it)| {
             let y = row as f64 + top;
-            Rectangle::new([(least / 2.0, y - 0.38), (value(it), y)], colour.filled())
+            Some(Rectangle::new([(least / 2.0, y - 0.38), (value(it)?, y)], colour.filled()))
         });
         chart
             .draw_series(rectangles)
             .unwrap()
             .label(series)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
-        let values = bars.iter().rev().enumerate().map(|(row, it)| {
-            let place = (value(it) * 1.05, row as f64 + top - 0.08);
-            Text::new(format!("{:.1}", value(it)), place, ("sans-serif", 12))
+        let values = bars.iter().rev().enumerate().filter_map(|(row, it)| {
+            let place = (value(it)? * 1.05, row as f64 + top - 0.08);
+            Some(Text::new(format!("{:.1}", value(it)?), place, ("sans-serif", 12)))
         });
         chart.draw_series(values).unwrap();
     }

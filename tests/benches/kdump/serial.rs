@@ -14,11 +14,11 @@ use rcapture_qemu::Arch;
 use tempfile::NamedTempFile;
 use wire::{Block, Event, MetaKind, Receiver, Record, Records};
 
-use crate::course::{Times, least_readable};
+use crate::course::{Course, Times, least_readable};
 use crate::network::rows;
 use crate::plot::{self, Bars};
 use crate::support::{FullDump, is_quick, publish};
-use crate::{KDUMP_RESERVATION, machine, ours, theirs};
+use crate::{kdump_reservation, machine, ours, theirs};
 
 const RATES: [u64; 2] = [115_200, 921_600];
 
@@ -38,27 +38,60 @@ pub(crate) fn measure() {
     let mut bars = Vec::new();
     for &arch in archs {
         let spec = machine(arch, 512);
-        let (us, them) = (ours::dump(&spec), theirs::dump(&spec, KDUMP_RESERVATION, "-c"));
-        let (our_start, their_start) = (us.first_byte - us.panicked, them.first_byte - them.panicked);
-        let their_log = fs::metadata(them.directory.path().join("log")).unwrap().len();
-        let full = FullDump::of(Spec { has_every_class: false, ..spec.clone() });
+        let us = ours::dump(&spec);
+        let our_start = us.first_byte - us.panicked;
+        let full = FullDump::of(spec.clone());
+        let them = theirs::dump(&spec, kdump_reservation(arch), "-c");
+        let them = them.map(|them| Theirs::of(&them, &spec));
         for &baud in rates {
-            let seconds = |bytes: u64| Duration::from_secs_f64((bytes * BITS_PER_BYTE) as f64 / baud as f64);
-            let (our_times, our_bytes) = ours_at(baud, &spec, &full);
-            let end = seconds(their_log + them.bytes());
-            let stack = seconds(their_log + least_readable(&spec, &them.file, them.bytes()));
-            let their_times =
-                Times { first_byte: Duration::ZERO, log: seconds(their_log), stack, complete: end }
-                    + their_start;
-            let our_times = our_times + our_start;
+            let us = ours_at(baud, &spec, &full);
+            let us = (us.0 + our_start, us.1);
+            let them = them.as_ref().map(|them| them.at(baud));
             let name = format!("{}, {baud} baud", arch.name());
-            rows(&mut table, &name, [our_times, their_times], [our_bytes, their_log + them.bytes()]);
-            let minutes = |times: Times| times.complete.as_secs_f64() / 60.0;
-            bars.push(Bars { name, ours: minutes(our_times), theirs: minutes(their_times) });
+            rows(&mut table, &name, us, them);
+            let minutes = |(times, _): (Times, u64)| times.complete.as_secs_f64() / 60.0;
+            bars.push(Bars { name, ours: minutes(us), theirs: them.map(minutes) });
         }
     }
     publish("kdump.serial", &table);
     plot::draw("kdump-serial", "From panic to the whole dump, over a serial line, 512 MiB", "minutes", &bars);
+}
+
+/// What kdump sends.
+struct Theirs {
+    start: Duration,
+    log_bytes: u64,
+    /// Of the dump, what a debugger needs.
+    readable_bytes: u64,
+    bytes: u64,
+}
+
+impl Theirs {
+    fn of(course: &Course, spec: &Spec) -> Self {
+        Self {
+            start: course.first_byte - course.panicked,
+            log_bytes: fs::metadata(course.directory.path().join("log")).unwrap().len(),
+            readable_bytes: least_readable(spec, &course.file, course.bytes()),
+            bytes: course.bytes(),
+        }
+    }
+
+    /// Times since the panic, and bytes, at so many baud.
+    fn at(&self, baud: u64) -> (Times, u64) {
+        let bytes = self.log_bytes + self.bytes;
+        let times = Times {
+            first_byte: Duration::ZERO,
+            log: on_line(self.log_bytes, baud),
+            stack: on_line(self.log_bytes + self.readable_bytes, baud),
+            complete: on_line(bytes, baud),
+        };
+        (times + self.start, bytes)
+    }
+}
+
+/// How long bytes take.
+fn on_line(bytes: u64, baud: u64) -> Duration {
+    Duration::from_secs_f64((bytes * BITS_PER_BYTE) as f64 / baud as f64)
 }
 
 /// Times since the session's begin, and bytes, of what our capture kernel would send of `full`.
@@ -71,12 +104,11 @@ fn ours_at(baud: u64, spec: &Spec, full: &FullDump) -> (Times, u64) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(&sent.line).unwrap();
     let bytes = sent.line.len() as u64;
-    let seconds = |bytes: u64| Duration::from_secs_f64((bytes * BITS_PER_BYTE) as f64 / baud as f64);
     let times = Times {
         first_byte: Duration::ZERO,
-        log: seconds(bytes_of_log(&sent.line)),
-        stack: seconds(least_readable(spec, file.path(), bytes)),
-        complete: seconds(bytes),
+        log: on_line(bytes_of_log(&sent.line), baud),
+        stack: on_line(least_readable(spec, file.path(), bytes), baud),
+        complete: on_line(bytes, baud),
     };
     (times, bytes)
 }

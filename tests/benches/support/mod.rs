@@ -94,9 +94,9 @@ pub fn seconds(mut times: Vec<Duration>) -> (Duration, String) {
 pub struct FullDump(TempDir);
 
 impl FullDump {
-    /// Crashes the machine that `spec` says, with pages of every class.
+    /// Crashes the machine that `spec` says.
     pub fn of(spec: Spec) -> Self {
-        let spec = Spec { dump_level: 31, has_every_class: true, ..spec };
+        let spec = Spec { dump_level: 31, ..spec };
         let mut crashed = spec.crash();
         let received = crashed.receive(&[], DUMP);
         let full = Self(tempfile::Builder::new().prefix("rcapture-bench-").tempdir().unwrap());
