@@ -15,9 +15,9 @@
 
 pub mod bare;
 mod compare;
-pub mod debugger;
 pub mod drgn;
 mod full;
+pub mod gdb;
 mod kept;
 pub mod kinds;
 pub mod levels;

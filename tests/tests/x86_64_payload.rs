@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::debugger::Debugger;
+use end_to_end::gdb::Gdb;
 use end_to_end::{BANNER, BOOT, DUMP, Spec, compare};
 use rcapture::dump::{self, PageState};
 use rcapture_qemu::{Loader, Machine, Trigger};
@@ -65,14 +65,14 @@ fn machine_checks_cost_a_page_at_most() {
     crashed.machine.wait_for_line_text("MiB of RAM", SOON).unwrap();
     let start = Instant::now();
 
-    let socket = crashed.path("debugger");
-    let mut debugger = Debugger::attach(&mut crashed.machine, &socket);
-    let read_va = first_read_instruction(&mut crashed.machine, &mut debugger);
+    let socket = crashed.path("gdb");
+    let mut gdb = Gdb::attach(&mut crashed.machine, &socket);
+    let read_va = first_read_instruction(&mut crashed.machine, &mut gdb);
     for _ in 0..CHECKS_AT_READS {
-        debugger.go_on_to(read_va);
+        gdb.go_on_to(read_va);
         crashed.machine.monitor(CHECK).unwrap();
     }
-    debugger.detach();
+    gdb.detach();
 
     let mut checks = CHECKS_AT_READS;
     loop {
@@ -101,16 +101,16 @@ fn machine_checks_cost_a_page_at_most() {
 
 /// Where the capture kernel's instruction is that copies crashed memory: `guarded_copy` is behind the exceptions' stubs
 /// (payload/src/arch/x86_64/exceptions.s), to the first of which the first gate leads.
-fn first_read_instruction(machine: &mut Machine, debugger: &mut Debugger) -> u64 {
+fn first_read_instruction(machine: &mut Machine, gdb: &mut Gdb) -> u64 {
     const REP_MOVSQ: [u8; 3] = [0xf3, 0x48, 0xa5];
     let registers = machine.monitor("info registers").unwrap();
     let (_, idt) = registers.split_once("IDT=").unwrap();
     let idt_va = u64::from_str_radix(idt.split_whitespace().next().unwrap(), 16).unwrap();
     // Intel SDM vol. 3, figure 6-8.
-    let gate = debugger.read(idt_va, 16);
+    let gate = gdb.read(idt_va, 16);
     let stubs_va =
         u64::from_le_bytes([gate[0], gate[1], gate[6], gate[7], gate[8], gate[9], gate[10], gate[11]]);
-    let code = debugger.read(stubs_va, 1024);
+    let code = gdb.read(stubs_va, 1024);
     let at = memchr::memmem::find(&code, &REP_MOVSQ).unwrap();
     stubs_va + at as u64
 }

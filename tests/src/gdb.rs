@@ -10,10 +10,10 @@ use rcapture_qemu::Machine;
 /// The longest wait for an answer: for the breakpoint to be met, too.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A debugger of the machine's only processor. The machine stands still while it has nothing to do.
-pub struct Debugger(UnixStream);
+/// GDB of the machine's only processor. The machine stands still while it has nothing to do.
+pub struct Gdb(UnixStream);
 
-impl Debugger {
+impl Gdb {
     /// Stops the machine. `socket` is a path for the two to meet.
     ///
     /// # Panics
