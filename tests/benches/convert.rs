@@ -17,7 +17,6 @@ use rcapture_qemu::{Lab, Makedumpfile};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use support::FullDump;
 
-const RUNS: usize = 5;
 const LEVEL: u8 = 31;
 const PAGE_BYTES: f64 = 4096.0;
 
@@ -48,10 +47,11 @@ fn compare(dump: &Path) {
         | ---: | ---: | --- | ---: | ---: |\n",
     );
     let mut files = None;
+    let runs = support::runs(5);
     for (cores, options) in TRIALS {
         run_on(cores, &all);
         let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-        for _ in 0..RUNS {
+        for _ in 0..runs {
             our_times.extend(time(&mut convert(dump, &ours), &ours));
             their_times.extend(time(&mut filter(&makedumpfile, dump, &theirs, options), &theirs));
         }
@@ -62,9 +62,9 @@ fn compare(dump: &Path) {
         writeln!(
             table,
             "| {cores} | {} | `{}` | {} | {:.2} |",
-            speed(our_time, our_times.len(), kept_bytes),
+            speed(our_time, runs - our_times.len(), kept_bytes),
             options.join(" "),
-            speed(their_time, their_times.len(), kept_bytes),
+            speed(their_time, runs - their_times.len(), kept_bytes),
             our_time / their_time
         )
         .unwrap();
@@ -116,7 +116,7 @@ fn median(times: &mut [Duration]) -> f64 {
 }
 
 /// A time, the speed that it is for `bytes`, and how many runs failed.
-fn speed(seconds: f64, runs: usize, bytes: f64) -> String {
-    let failed = if runs < RUNS { format!("; {} of {RUNS} runs failed", RUNS - runs) } else { String::new() };
+fn speed(seconds: f64, failed: usize, bytes: f64) -> String {
+    let failed = if failed > 0 { format!("; {failed} runs failed") } else { String::new() };
     format!("{seconds:.2} s, {:.0} MB/s{failed}", bytes / 1e6 / seconds)
 }

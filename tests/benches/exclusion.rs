@@ -22,7 +22,6 @@ use vmcore::notes::{VMCOREINFO_NAME, push_note};
 
 const PAGES: u64 = 16 << 30 >> 12;
 const PAGE_BYTES: u64 = 4096;
-const RUNS: usize = 9;
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long it took to tell pages apart, and what was found.
@@ -40,7 +39,7 @@ fn main() {
     let vmcore = directory.path().join("vmcore");
     write_vmcore(&vmcore);
     let mut best = [Duration::MAX; 2];
-    for _ in 0..RUNS {
+    for _ in 0..support::runs(9) {
         let (ours, theirs) = (exclude(&vmcore), makedumpfile(&vmcore, directory.path()));
         assert_eq!(ours.pages, theirs.pages);
         best = [best[0].min(ours.time), best[1].min(theirs.time)];
