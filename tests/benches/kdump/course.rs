@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use end_to_end::{CRASH, Spec};
+use rcapture::dump::{Kind, kind_of};
 use rcapture_qemu::{Arch, Debugger, Lab};
 use tempfile::TempDir;
 
@@ -119,7 +120,7 @@ fn is_readable(spec: &Spec, file: &Path, bytes: u64) -> bool {
     } else {
         let vmcore = directory.path().join("vmcore");
         let output =
-            super::ours::rcapture().arg("convert").arg(&part).arg("-o").arg(&vmcore).output().unwrap();
+            end_to_end::rcapture().arg("convert").arg(&part).arg("-o").arg(&vmcore).output().unwrap();
         if !vmcore.exists() {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr).trim());
             return false;
@@ -130,8 +131,8 @@ fn is_readable(spec: &Spec, file: &Path, bytes: u64) -> bool {
     said.is_ok_and(|said| CRASHED_IN.iter().any(|name| said.contains(name)))
 }
 
-/// Whether it is makedumpfile's flattened format (its makedumpfile.h, MAKEDUMPFILE_SIGNATURE).
+/// Whether it is makedumpfile's flattened format.
 fn is_flattened(file: &Path) -> bool {
-    let mut signature = [0; 12];
-    File::open(file).unwrap().read_exact(&mut signature).is_ok() && &signature == b"makedumpfile"
+    let mut start = [0; 16];
+    File::open(file).unwrap().read_exact(&mut start).is_ok() && kind_of(&start) == Some(Kind::Flattened)
 }

@@ -1,6 +1,6 @@
 //! rcapture beside Linux's kdump with makedumpfile: from the panic to what one wants to know of it, over a network and a serial
 //! line, and the memory that has to be reserved. By turns, on the same machines. Needs the lab, the images and `rcapture`:
-//! `cargo xtask image`, and `$RCAPTURE_QEMU` naming the program `rcapture-qemu`, beside which `rcapture` is.
+//! `cargo xtask image`, and `$RCAPTURE_QEMU` naming the program `rcapture-qemu`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
 #[path = "../support/mod.rs"]

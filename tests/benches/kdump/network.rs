@@ -12,10 +12,7 @@ use crate::{kdump_reservation, machine, ours, theirs};
 pub(crate) fn measure() {
     let runs = runs(3);
     let sizes: &[u32] = if is_quick() { &[512] } else { &[512, 2048, 6144] };
-    let mut table = format!(
-        "| machine | | {} | bytes |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
-        Times::NAMES.join(" | ")
-    );
+    let mut table = head();
     let mut bars = Vec::new();
     for arch in Arch::ALL {
         for &memory_mib in sizes {
@@ -47,6 +44,12 @@ pub(crate) fn measure() {
     }
     publish("kdump.network", &format!("{table}\nRuns of each: {runs}; medians.\n"));
     plot::draw("kdump-network", "From panic to the whole dump, over virtio-net", "seconds", &bars);
+}
+
+/// What the columns of [`rows`] are.
+pub(crate) fn head() -> String {
+    let names = Times::NAMES.join(" | ");
+    format!("| machine | | {names} | bytes |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n")
 }
 
 /// Rows of both, and of how the first compares with the second, if that made a dump.

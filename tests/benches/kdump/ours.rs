@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use end_to_end::{DUMP, Spec, free_port};
+use end_to_end::{DUMP, Spec, free_port, rcapture};
 
 use crate::course::Course;
 use crate::support::{PANIC, Timeline};
@@ -51,9 +51,4 @@ pub(crate) fn dump(spec: &Spec) -> Course {
 
 fn dump_in(output: &Path) -> Option<PathBuf> {
     fs::read_dir(output).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir())
-}
-
-/// The program beside `$RCAPTURE_QEMU`, as it is built for users.
-pub(crate) fn rcapture() -> Command {
-    Command::new(Path::new(&std::env::var_os("RCAPTURE_QEMU").unwrap()).with_file_name("rcapture"))
 }

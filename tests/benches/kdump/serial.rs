@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use wire::{Block, Event, MetaKind, Receiver, Record, Records};
 
 use crate::course::{Course, Times, least_readable};
-use crate::network::rows;
+use crate::network::{head, rows};
 use crate::plot::{self, Bars};
 use crate::support::{FullDump, is_quick, publish};
 use crate::{kdump_reservation, machine, ours, theirs};
@@ -31,10 +31,7 @@ const LZMA_SPEED: u64 = 4_000_000;
 pub(crate) fn measure() {
     let archs: &[Arch] = if is_quick() { &[Arch::X86_64] } else { &Arch::ALL };
     let rates = if is_quick() { &RATES[..1] } else { &RATES };
-    let mut table = format!(
-        "| machine | | {} | bytes |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
-        Times::NAMES.join(" | ")
-    );
+    let mut table = head();
     let mut bars = Vec::new();
     for &arch in archs {
         let spec = machine(arch, 512);

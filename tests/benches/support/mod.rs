@@ -81,15 +81,6 @@ impl Timeline {
     }
 }
 
-/// The median, the least and the most of some times, as cells of a table in seconds.
-pub fn seconds(mut times: Vec<Duration>) -> (Duration, String) {
-    times.sort_unstable();
-    let (least, median, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
-    let cell =
-        format!("{:.1} s ({:.1}–{:.1})", median.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
-    (median, cell)
-}
-
 /// All of the memory of a machine that crashed, as a file.
 pub struct FullDump(TempDir);
 
