@@ -105,23 +105,17 @@ pub(crate) fn run(needs: &[Need], interrupt: &Interrupt) -> Result<()> {
         bail!(Missing(format!("packages are missing; run: sudo sh -c '{by_hand}'")));
     }
     eprintln!("installing {}", packages.join(", "));
-    let updated = !packages.iter().all(|package| has_candidate(package));
-    if updated {
-        apt_get(&["update"], interrupt)?;
-    }
-    if let Err(error) = install(&packages, interrupt) {
-        // Lists that are older than the archive name files that it no longer has.
-        if updated || interrupt.is_set() {
-            return Err(error);
-        }
-        eprintln!("not with these package lists; updating them");
-        apt_get(&["update"], interrupt)?;
-        install(&packages, interrupt)?;
-    }
+    // Older lists than the archive's name files that it no longer has, and compilers that are too old. Without a network they may
+    // do: what counts is whether the packages come.
+    let updated = apt_get(&["update"], interrupt);
+    install(&packages, interrupt).or_else(|error| updated.and(Err(error)))?;
     match missing(needs)?.as_slice() {
         [] => Ok(()),
         still => {
-            bail!(Missing(format!("apt-get installed {}, but they are still not found", still.join(", "))))
+            bail!(Missing(format!(
+                "apt-get installed {}, but they are still not found, or too old",
+                still.join(", ")
+            )))
         }
     }
 }
@@ -160,19 +154,6 @@ fn missing_for(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
     programs.iter().filter(|(program, _)| !in_path(program)).map(|&(_, package)| package).collect()
 }
 
-/// Whether apt's lists know a version of `package` that could be installed.
-fn has_candidate(package: &str) -> bool {
-    let policy = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output();
-    policy.is_ok_and(|policy| names_candidate(&String::from_utf8_lossy(&policy.stdout)))
-}
-
-fn names_candidate(policy: &str) -> bool {
-    policy
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Candidate: "))
-        .any(|version| version != "(none)")
-}
-
 /// Debian has the module without the archives it needs in another package.
 fn has_venv() -> bool {
     let query = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
@@ -183,17 +164,4 @@ fn has_venv() -> bool {
 pub(crate) fn in_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|place| place.join(program).is_file()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_without_a_version_has_no_candidate() {
-        assert!(names_candidate("qemu-system-x86:\n  Installed: (none)\n  Candidate: 1:7.2+dfsg-7\n"));
-        assert!(!names_candidate("lld:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n"));
-        // What apt-cache says when its lists are empty.
-        assert!(!names_candidate(""));
-    }
 }

@@ -22,6 +22,8 @@ const SYSTEM_COMPILER: [(&str, &str); 3] = [
     (SYSTEM_CARGO, "cargo-web"),
     ("/usr/lib/rustlib/src/rust/library/core/Cargo.toml", "rust-web-src"),
 ];
+/// The oldest compiler that takes our code.
+const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 /// In a sysroot of ours: runs the system's rustc with it.
 const WRAPPER: &str = "rustc";
 /// The empty crate for which cargo builds the libraries.
@@ -73,15 +75,35 @@ pub(crate) fn missing_packages(shell: &Shell, triple: &str) -> Vec<&'static str>
     if has_core(shell, "rustc", triple) {
         return Vec::new();
     }
+    let is_too_old = system_release(shell).is_some_and(|release| is_older(&release, RUST_VERSION));
     let mut missing: Vec<_> = SYSTEM_COMPILER
         .iter()
-        .filter(|(file, _)| !Path::new(file).exists())
+        .filter(|(file, _)| is_too_old || !Path::new(file).exists())
         .map(|(_, package)| *package)
         .collect();
     if find_linker(shell).is_none() {
         missing.push("lld");
     }
     missing
+}
+
+/// The version of the system's compiler, if it is there.
+fn system_release(shell: &Shell) -> Option<String> {
+    let version = without_cargo(cmd!(shell, "{SYSTEM_RUSTC} -vV")).quiet().ignore_stderr().read().ok()?;
+    release_in(&version).map(str::to_owned)
+}
+
+/// The version in what `rustc -vV` says.
+fn release_in(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("release: "))
+}
+
+/// Whether `release`, such as 1.85.0, comes before `wanted`, such as 1.95.
+fn is_older(release: &str, wanted: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> {
+        version.split(['.', '-']).map_while(|number| number.parse().ok()).collect()
+    };
+    numbers(release) < numbers(wanted)
 }
 
 impl Toolchain {
@@ -98,7 +120,7 @@ impl Toolchain {
         let missing = missing_packages(shell, triple);
         ensure!(
             missing.is_empty(),
-            "no compiler here can build for {triple}: `rustup target add {triple}`, or on Debian `apt-get install {}`",
+            "no compiler here can build for {triple}: `rustup target add {triple}`, or on Debian `apt-get update && apt-get install {}`",
             missing.join(" ")
         );
         let linker = find_linker(shell).context("the linker has just gone")?;
@@ -151,7 +173,7 @@ fn find_linker(shell: &Shell) -> Option<PathBuf> {
 /// A directory with a rustc that knows the target's `core` and `alloc`; they are built the first time.
 fn sysroot(shell: &Shell, root: &Path, triple: &str, linker: &Path) -> Result<PathBuf> {
     let version = without_cargo(cmd!(shell, "{SYSTEM_RUSTC} -vV")).quiet().read()?;
-    let release = version.lines().find_map(|line| line.strip_prefix("release: ")).unwrap_or("unknown");
+    let release = release_in(&version).unwrap_or("unknown");
     let host =
         version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
     // What the sysroot depends on: compiler, and this recipe.
@@ -215,4 +237,18 @@ fn build_core(shell: &Shell, sysroot: &Path, triple: &str, linker: &Path) -> Res
         .quiet()
         .run()
         .with_context(|| format!("building core and alloc for {triple}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_is_too_old_by_its_numbers_not_its_letters() {
+        assert!(is_older("1.85.0", "1.95"));
+        assert!(is_older("1.9.0", "1.85"));
+        assert!(!is_older("1.95.0", "1.95"));
+        assert!(!is_older("1.96.0-nightly", "1.95"));
+        assert!(!is_older("1.100.0", "1.95"));
+    }
 }
