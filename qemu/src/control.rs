@@ -24,6 +24,8 @@ const PROGRAM_VARIABLE: &str = "RCAPTURE_QEMU";
 pub(crate) enum Command {
     Cut,
     Mend,
+    /// As fast as it goes, from now on.
+    FullSpeed,
     Report,
     Quit,
 }
@@ -59,7 +61,7 @@ impl SimulatorProcess {
         Ok(simulator)
     }
 
-    /// Gives a command (`cut`, `mend`, `report`, `quit`), and returns the report that is the answer to each.
+    /// Gives a command (`cut`, `mend`, `full-speed`, `report`, `quit`), and returns the report that is the answer to each.
     pub(crate) fn tell<R: DeserializeOwned>(&mut self, command: &str) -> Result<R> {
         if let Some(control) = &mut self.control {
             writeln!(control, "{command}").on("control", &self.name)?;
@@ -141,6 +143,7 @@ impl Commands {
             commands.extend(match line.trim_ascii() {
                 b"cut" => Some(Command::Cut),
                 b"mend" => Some(Command::Mend),
+                b"full-speed" => Some(Command::FullSpeed),
                 b"report" => Some(Command::Report),
                 b"quit" => Some(Command::Quit),
                 _ => None,

@@ -105,6 +105,17 @@ fn a_cut_line_carries_nothing_until_it_is_mended() {
 }
 
 #[test]
+fn a_line_at_full_speed_has_no_rate_any_more() {
+    let (_directory, mut line, mut target, mut host) =
+        line(LineOptions { baud: Some(300), ..LineOptions::default() });
+    line.set_full_speed().unwrap();
+    // At 300 baud it would take five minutes.
+    let sent = telling_bytes(10_000);
+    target.write_all(&sent).unwrap();
+    assert!(read(&mut host, sent.len()) == sent);
+}
+
+#[test]
 fn nothing_comes_back_on_a_one_way_line() {
     let (_directory, mut line, mut target, mut host) =
         line(LineOptions { one_way: true, ..LineOptions::default() });

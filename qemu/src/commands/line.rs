@@ -22,7 +22,7 @@ use rcapture_qemu::{Error, Outcome};
 pub(crate) struct Line {
     #[command(flatten)]
     options: LineOptions,
-    /// Take the commands cut, mend, report and quit on stdin; leave at its end
+    /// Take the commands cut, mend, full-speed, report and quit on stdin; leave at its end
     #[arg(long)]
     control: bool,
 }

@@ -79,7 +79,8 @@ impl Simulator {
                         self.to_host.set_cut(command == Command::Cut);
                         self.to_target.set_cut(command == Command::Cut);
                     }
-                    Command::Report => {}
+                    // It has no rate.
+                    Command::Report | Command::FullSpeed => {}
                     Command::Quit => return Ok(()),
                 }
                 say_report(&self.report())?;

@@ -217,6 +217,11 @@ impl Channel {
         self.cut_by_hand = cut;
     }
 
+    /// The line has no rate from now on.
+    pub(crate) const fn set_full_speed(&mut self) {
+        self.quality.baud = None;
+    }
+
     pub(crate) const fn counters(&self) -> Counters {
         let mut counters = self.counters;
         counters.flipped_bits = self.receiver.flipped();

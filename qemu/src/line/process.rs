@@ -100,6 +100,14 @@ impl Line {
         self.simulator.tell("mend")
     }
 
+    /// Lets the line carry from now on what its ends can: what was to be seen at its rate has been.
+    ///
+    /// # Errors
+    /// If the line's process does not answer.
+    pub fn set_full_speed(&mut self) -> Result<Report> {
+        self.simulator.tell("full-speed")
+    }
+
     /// What became of the bytes so far.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ struct Simulator {
 /// Runs a line until it is told to quit, with `control` until that ends.
 ///
 /// Prints `ready` on stdout when both ends can be connected to. On stdin, if `control` is set, it takes
-/// the commands `cut`, `mend`, `report` and `quit`, one a line, and answers each with a line of JSON.
+/// the commands `cut`, `mend`, `full-speed`, `report` and `quit`, one a line, and answers each with a line of JSON.
 ///
 /// # Errors
 /// If an end or the record cannot be opened, or the record not be written.
@@ -103,10 +103,12 @@ impl Simulator {
     }
 
     fn obey(&mut self, command: &Command) -> Result<()> {
-        if let Command::Cut | Command::Mend = command {
-            let cut = matches!(command, Command::Cut);
-            self.to_host.set_cut(cut);
-            self.to_target.set_cut(cut);
+        for channel in [&mut self.to_host, &mut self.to_target] {
+            match command {
+                Command::Cut | Command::Mend => channel.set_cut(*command == Command::Cut),
+                Command::FullSpeed => channel.set_full_speed(),
+                Command::Report | Command::Quit => {}
+            }
         }
         say_report(&self.report())
     }
