@@ -65,6 +65,11 @@ impl BlockHeader {
         out
     }
 
+    /// The header of an encoded block, if it has one.
+    pub(crate) fn of(encoded: &[u8]) -> Option<Self> {
+        Self::decode(Reader::new(encoded)).ok().map(|(header, _)| header)
+    }
+
     fn decode(mut reader: Reader<'_>) -> Result<(Self, &[u8]), BlockError> {
         let truncated = BlockError::Truncated;
         let (start_pass, end_pass) = (reader.u8().ok_or(truncated)?, reader.u8().ok_or(truncated)?);

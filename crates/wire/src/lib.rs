@@ -10,12 +10,15 @@
 //! # Flow
 //! [`Record::encode`] ─▶ block ─▶ [`Sender`] ─▶ line ─▶ [`Receiver`] ─▶ [`Block::decode`] ─▶ [`Records`];
 //! and back: [`Receiver::take_replies`] ─▶ line ─▶ [`Sender::receive`].
+//!
+//! A receiver may ask for pages before their turn ([`Receiver::request`]): a block of stream [`ANSWERS`] answers.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
 extern crate alloc;
 
+mod asked;
 mod block;
 mod bytes;
 mod frame;
@@ -25,6 +28,7 @@ mod pass;
 mod receiver;
 mod record;
 mod reply;
+mod request;
 mod sender;
 mod session;
 mod window;
@@ -39,5 +43,6 @@ pub use pass::Pass;
 pub use receiver::{Event, LineStats, Receiver};
 pub use record::{Located, MAX_META_BYTES, MAX_META_TOTAL, MetaKind, Record, RecordError, Records, digest};
 pub use reply::{ACK_HISTORY, Reply};
+pub use request::{ANSWERS, Course, MAX_REQUEST_BYTES, MAX_REQUESTS, Request, Service, Urgency};
 pub use sender::Sender;
 pub use session::{Run, SessionEnd, SessionHeader, UTSNAME_BYTES, uts_field};

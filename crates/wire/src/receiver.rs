@@ -1,18 +1,23 @@
 //! The receiving side of a session, without any I/O: line bytes in, whole blocks out, replies back.
 //!
 //! It says nothing before a session header has come, and it only ever speaks when spoken to: each reply answers frames
-//! that came, but for the one that tells of blocks durably stored. So it is silent once the sender is.
+//! that came, but for the one that tells of blocks durably stored, and for what its host wants of the sender
+//! ([`Receiver::request`], [`Receiver::set_course`]). That is said only while frames come, and once the end is stored only
+//! to a sender that has said that it stays. So it is silent once the sender is.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use crate::asked::{Asked, Saying};
 use crate::block::{self, Cursor, MAX_ENCODED_BYTES};
 use crate::frame::{Body, Fragment, Frame, FrameError, SessionId};
 use crate::line::{Chunk, Deframer};
 use crate::reply::{ACK_HISTORY, Reply};
+use crate::request::{ANSWERS, Course, Service, Urgency};
 use crate::session::{Run, SessionEnd, SessionHeader};
 
-/// Blocks that may be incomplete at the same time; the oldest is given up for another.
+/// Blocks that may be incomplete at the same time, of the passes and of answers each; the oldest is given up for another.
 pub(crate) const MAX_INCOMPLETE: usize = 64;
 
 /// Whole blocks that are remembered, so that they are handed out once: many times what a sender has on its way. The first
@@ -41,9 +46,9 @@ pub enum Event<'a> {
     Block {
         /// Whose it is.
         session: SessionId,
-        /// 0: the passes.
+        /// 0: the passes; [`ANSWERS`]: answers to requests.
         stream: u8,
-        /// Its number in the stream.
+        /// Its number in the stream, of an answer that of the request.
         number: u32,
         /// Its CRC-32.
         generation: u32,
@@ -84,6 +89,12 @@ struct State {
     session: Option<SessionId>,
     /// The run that the last session header told of; none before it came.
     run: Option<Run>,
+    /// What that header told of the sender's service; `None`: it has none.
+    service: Option<Service>,
+    page_shift: Option<u8>,
+    asked: Asked,
+    /// The blocks that the end said there are.
+    end_blocks: Option<u32>,
     resume_at: (u32, Cursor),
     incomplete: BTreeMap<(u8, u32), Incomplete>,
     /// Stream and number of whole blocks → their generation.
@@ -147,6 +158,66 @@ impl Receiver {
         }
     }
 
+    /// Wants `pages` pages from frame `first_pfn` on, at most 64 KiB of them: any page of RAM, whatever the dump level. The
+    /// answer is the [`Event::Block`] of stream [`ANSWERS`] with the number that is returned here: of each page it says
+    /// what it holds, or why it cannot be read (one that is no RAM, too). [`Receiver::service`] says it, and says it
+    /// again, until that block has come.
+    ///
+    /// `None`: 64 requests are unanswered, or no session header has come yet, or there are no such pages.
+    pub fn request(&mut self, first_pfn: u64, pages: u8, urgency: Urgency) -> Option<u32> {
+        let state = &mut self.state;
+        state.asked.request(first_pfn, pages, urgency, state.page_shift?)
+    }
+
+    /// A request that was made for later is for now.
+    pub fn hurry(&mut self, number: u32) {
+        self.state.asked.hurry(number);
+    }
+
+    /// Nobody wants this request's answer any more. It may come all the same.
+    pub fn forget_request(&mut self, number: u32) {
+        self.state.asked.forget(number);
+    }
+
+    /// Requests that are not answered yet.
+    #[must_use]
+    pub fn unanswered_requests(&self) -> usize {
+        self.state.asked.unanswered()
+    }
+
+    /// Requests are numbered from here on: behind all whose answers an earlier receiver has stored of this session.
+    pub fn set_first_request(&mut self, number: u32) {
+        self.state.asked.set_first_number(number);
+    }
+
+    /// How the dump is to go on. A sender goes on as ever ([`Course::GoOn`]) once it hears no receiver, or another one.
+    pub fn set_course(&mut self, course: Course) {
+        self.state.asked.set_course(course);
+    }
+
+    /// What the sender's last session header told of its service. `None`: none has come, or the sender is too old to be
+    /// asked for anything.
+    #[must_use]
+    pub fn service_of_sender(&self) -> Option<Service> {
+        self.state.service
+    }
+
+    /// Puts requests and the course among the replies, as far as it is time for that. To be called whenever there may be
+    /// something new to say, and several times a second while there are requests or a course that is not
+    /// [`Course::GoOn`]; before [`Receiver::take_replies`]. `now` is the time since any fixed moment.
+    pub fn service(&mut self, now: Duration) {
+        self.state.serve_host(now);
+    }
+
+    /// Another line to the same sender: of what came over the one before nothing counts, and what is wanted of the sender
+    /// is wanted still. `id` is another number than before.
+    pub fn line_changed(&mut self, id: u8) {
+        let mut asked = core::mem::take(&mut self.state.asked);
+        asked.line_changed();
+        let page_shift = self.state.page_shift;
+        *self = Self { state: State { asked, page_shift, ..State::new(id.max(1)) }, ..Self::new(id) };
+    }
+
     /// What is to be written to the line, taken away. To be called after each of the other calls: one reply answers all
     /// that came until then, because a second one close behind it would not fit the FIFO of a sender that is busy.
     pub fn take_replies(&mut self) -> Vec<u8> {
@@ -173,6 +244,10 @@ impl State {
             id,
             session: None,
             run: None,
+            service: None,
+            page_shift: None,
+            asked: Asked::default(),
+            end_blocks: None,
             resume_at: (0, Cursor::START),
             incomplete: BTreeMap::new(),
             complete: BTreeMap::new(),
@@ -207,6 +282,7 @@ impl State {
             Body::Fragment(fragment) => self.fragment(frame.session, &fragment, sink),
             Body::End(payload) => {
                 if let Some(end) = SessionEnd::decode(payload) {
+                    self.end_blocks = Some(end.blocks);
                     sink(Event::End(frame.session, end));
                 }
             }
@@ -226,9 +302,13 @@ impl State {
         let Some((run, rest)) = Run::decode(payload) else { return };
         let Some(header) = SessionHeader::decode(rest) else { return };
         if !is_ours {
-            *self = Self { session: Some(session), stats: self.stats, ..Self::new(self.id) };
+            let asked = core::mem::take(&mut self.asked);
+            *self = Self { session: Some(session), stats: self.stats, asked, ..Self::new(self.id) };
         }
         let before = self.run.replace(run);
+        self.asked.listen_to(session);
+        self.service = Service::decode(payload);
+        self.page_shift = Some(header.page_shift);
         if before.is_none() {
             if run.number != 0 {
                 self.restarted(run.first_block, sink);
@@ -242,12 +322,16 @@ impl State {
         if before.is_some_and(|before| before.number != run.number) {
             self.restarted(run.first_block, sink);
         }
+        if before.is_none_or(|before| (before.number, before.receiver) != (run.number, run.receiver)) {
+            self.asked.say_again();
+        }
     }
 
     /// The sender went back to `first_block`: what came of it and of those behind it is void.
     fn restarted(&mut self, first_block: u32, sink: &mut impl FnMut(Event<'_>)) {
         self.forget_from(first_block);
         self.durable = self.durable.min(first_block);
+        self.end_blocks = None;
         self.arrivals = None;
         sink(Event::Restarted { first_block });
     }
@@ -282,11 +366,15 @@ impl State {
         if let Some(encoded) = block.assemble() {
             self.incomplete.remove(&key);
             if block::generation(&encoded) == fragment.generation {
+                let (stream, number) = key;
                 self.complete.insert(key, fragment.generation);
                 if self.complete.len() > MAX_COMPLETE {
-                    self.complete.pop_first();
+                    // A stream's own: many answers are no reason to forget the passes' blocks.
+                    pop_first_of(&mut self.complete, stream);
                 }
-                let (stream, number) = key;
+                if stream == ANSWERS {
+                    self.asked.answered(number, &encoded);
+                }
                 sink(Event::Block {
                     session,
                     stream,
@@ -297,11 +385,36 @@ impl State {
             } else {
                 self.stats.dropped_fragments += u64::from(fragment.count);
             }
-        } else if self.incomplete.len() > MAX_INCOMPLETE
-            && let Some((_, given_up)) = self.incomplete.pop_first()
+        } else if self.incomplete_beside(fragment.stream) > MAX_INCOMPLETE
+            && let Some(given_up) = pop_first_of(&mut self.incomplete, fragment.stream)
         {
             self.stats.dropped_fragments += given_up.received();
         }
+    }
+
+    /// Blocks that are incomplete: of the passes, or of all that is none of theirs, as the stream is.
+    fn incomplete_beside(&self, stream: u8) -> usize {
+        let of_passes = self.incomplete.range(..(1, 0)).count();
+        if stream == 0 { of_passes } else { self.incomplete.len() - of_passes }
+    }
+
+    /// Says what the host wants of the sender. Its Resume must have been heard, and once the end is stored nobody may be
+    /// there any more, but for one that has said that he stays.
+    fn serve_host(&mut self, now: Duration) {
+        let (Some(session), Some(run)) = (self.session, self.run) else { return };
+        let is_end_stored = self.end_blocks.is_some_and(|blocks| self.durable > blocks);
+        let may_speak = |service: &Service| run.receiver == self.id && (service.stays || !is_end_stored);
+        let service = self.service.filter(may_speak);
+        let (receiver, replies) = (self.id, &mut self.replies);
+        self.asked.service(now, self.stats.frames, service, |saying| {
+            let reply = match saying {
+                Saying::Request(request) => Reply::Request { receiver, request },
+                Saying::Course(course) => Reply::Course { receiver, course },
+            };
+            if replies.len() < MAX_REPLY_BYTES {
+                reply.encode(session, replies);
+            }
+        });
     }
 
     fn arrived(&mut self, sequence: u16) {
@@ -351,6 +464,12 @@ impl Arrivals {
             self.history |= 1 << (behind - 1);
         }
     }
+}
+
+/// Takes out what is first in the group of the stream: of the passes, or of all others.
+fn pop_first_of<V>(blocks: &mut BTreeMap<(u8, u32), V>, stream: u8) -> Option<V> {
+    let first = blocks.range((stream.min(1), 0)..).next().map(|(&key, _)| key)?;
+    blocks.remove(&first)
 }
 
 /// The low half of `word`: what fell out at the top is older than the history goes.

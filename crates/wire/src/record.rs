@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::bytes::Reader;
 
 /// Frame numbers end where the widest physical addresses (52 bits) do, for the smallest pages.
-const MAX_PFN: u64 = 1 << 40;
+pub(crate) const MAX_PFN: u64 = 1 << 40;
 
 /// One statement about the crashed machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,13 @@ use crate::block::Cursor;
 use crate::bytes::Reader;
 use crate::frame::SessionId;
 use crate::line;
+use crate::request::{Course, Request, Urgency};
 
-/// The first byte of an acknowledgement, and of a resume.
+/// The first byte of an acknowledgement, a resume, a request, a course.
 const ACK: u8 = 0xa1;
 const RESUME: u8 = 0xa2;
+const REQUEST: u8 = 0xa3;
+const COURSE: u8 = 0xa4;
 
 const CRC_BYTES: usize = 4;
 /// A Resume, the longest reply.
@@ -45,6 +48,20 @@ pub enum Reply {
         /// Where the block before it ended.
         cursor: Cursor,
     },
+    /// Pages that are wanted before their turn: said again until the block came that answers it.
+    Request {
+        /// The receiver's number.
+        receiver: u8,
+        /// Which pages.
+        request: Request,
+    },
+    /// How the dump is to go on: said again until a session header tells of it.
+    Course {
+        /// The receiver's number.
+        receiver: u8,
+        /// How.
+        course: Course,
+    },
 }
 
 impl Reply {
@@ -63,6 +80,16 @@ impl Reply {
                 bytes.extend_from_slice(&next_block.to_le_bytes());
                 bytes.push(cursor.pass);
                 bytes.extend_from_slice(&cursor.position.to_le_bytes());
+            }
+            Self::Request { receiver, request: Request { number, urgency, first_pfn, pages } } => {
+                bytes.extend_from_slice(&[REQUEST, receiver]);
+                bytes.extend_from_slice(&number.to_le_bytes());
+                let [pfn @ .., _, _, _] = first_pfn.to_le_bytes();
+                bytes.extend_from_slice(&pfn);
+                bytes.extend_from_slice(&[pages, urgency as u8]);
+            }
+            Self::Course { receiver, course } => {
+                bytes.extend_from_slice(&[COURSE, receiver, course as u8]);
             }
         }
         bytes.extend_from_slice(&crc(session, &bytes).to_le_bytes());
@@ -87,6 +114,15 @@ impl Reply {
                 next_block: reader.u32()?,
                 cursor: Cursor { pass: reader.u8()?, position: reader.u64()? },
             },
+            REQUEST => {
+                let number = reader.u32()?;
+                let [a, b, c, d, e] = reader.array()?;
+                let first_pfn = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+                let pages = reader.u8()?;
+                let urgency = Urgency::from_wire(reader.u8()?)?;
+                Self::Request { receiver, request: Request { number, urgency, first_pfn, pages } }
+            }
+            COURSE => Self::Course { receiver, course: Course::from_wire(reader.u8()?)? },
             _ => return None,
         };
         (reader.rest().is_empty() && receiver != 0).then_some(reply)
@@ -131,6 +167,7 @@ impl ReplyReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use proptest::prelude::*;
 
     const SESSION: SessionId = SessionId(0x0201);
@@ -149,6 +186,40 @@ mod tests {
     const ACKNOWLEDGED: Reply = Reply::Ack { receiver: 7, latest: 0x0102, history: 0xffff_fffe, durable: 5 };
     const RESUMED: Reply =
         Reply::Resume { receiver: 7, next_block: 9, cursor: Cursor { pass: 2, position: 0x1_0000 } };
+
+    const WANTED: Reply = Reply::Request {
+        receiver: 0xee,
+        request: Request { number: 5, urgency: Urgency::Soon, first_pfn: 0x1_2345, pages: 8 },
+    };
+    const HELD: Reply = Reply::Course { receiver: 0xee, course: Course::Hold };
+
+    /// The worked examples of docs/wire-format.md: in session 0x0201, CRCs by zlib.crc32.
+    #[test]
+    fn requests_and_courses_have_these_bytes() {
+        let bytes = |reply: Reply| {
+            let line = encoded(reply);
+            let mut bytes = vec![0; line.len()];
+            let report = cobs::decode(&line[..line.len() - 1], &mut bytes).unwrap();
+            bytes.truncate(report.frame_size());
+            bytes
+        };
+        #[rustfmt::skip]
+        assert_eq!(bytes(WANTED), [
+            0xa3, 0xee,                    // request, receiver
+            0x05, 0x00, 0x00, 0x00,        // number
+            0x45, 0x23, 0x01, 0x00, 0x00,  // first page frame
+            0x08, 0x01,                    // pages, urgency
+            0x52, 0xdc, 0xde, 0xe4,        // CRC-32
+        ]);
+        assert_eq!(bytes(HELD), [0xa4, 0xee, 0x01, 0x6e, 0x0d, 0xc0, 0x38]);
+    }
+
+    #[test]
+    fn what_a_receiver_asks_for_is_found_as_it_was_said() {
+        let line = [encoded(WANTED), encoded(HELD)].concat();
+        assert_eq!(heard(SESSION, &line), [WANTED, HELD]);
+        assert_eq!(encoded(WANTED).len(), 19);
+    }
 
     #[test]
     fn an_acknowledgement_takes_16_bytes_of_the_line() {

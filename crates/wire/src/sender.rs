@@ -379,7 +379,7 @@ impl Sender {
                 Some(Reply::Resume { receiver, next_block, cursor }) => {
                     self.resume(receiver, next_block, cursor, now);
                 }
-                Some(Reply::Ack { .. }) | None => {}
+                Some(Reply::Ack { .. } | Reply::Request { .. } | Reply::Course { .. }) | None => {}
             }
         }
     }

@@ -19,7 +19,10 @@ pub struct Run {
     pub receiver: u8,
 }
 
-const RUN_BYTES: usize = 6;
+pub(crate) const RUN_BYTES: usize = 6;
+
+/// A header as this version writes it.
+pub(crate) const SESSION_HEADER_BYTES: usize = 20 + UTSNAME_BYTES;
 
 impl Run {
     /// What stands before the header in a Session frame.
@@ -59,7 +62,7 @@ impl SessionHeader {
     /// What a Session frame says of the machine, behind the [`Run`].
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(20 + UTSNAME_BYTES);
+        let mut out = Vec::with_capacity(SESSION_HEADER_BYTES);
         out.extend_from_slice(&self.e_machine.to_le_bytes());
         out.push(self.page_shift);
         out.push(self.dump_level);
