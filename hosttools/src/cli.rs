@@ -45,6 +45,8 @@ enum Command {
     Recv(Recv),
     /// Convert a dump, journal or recording of a line to another format
     Convert(Convert),
+    /// Show a dump, journal or recording as a directory: an ELF vmcore, read as it is wanted
+    Mount(Mount),
     /// Tell what a dump, journal or recording holds
     Info(Input),
     /// Print the kernel log of a dump, journal or recording
@@ -248,6 +250,25 @@ struct Convert {
 }
 
 #[derive(Args)]
+#[command(after_help = MOUNT_EXAMPLES)]
+struct Mount {
+    /// vmcore, journal or recording
+    input: PathBuf,
+    /// Empty directory to show it in
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+const MOUNT_EXAMPLES: &str = "\
+Examples:
+  rcapture mount board-20261121T213000Z/journal /mnt/crash &
+  crash vmlinux /mnt/crash/vmcore
+  umount /mnt/crash
+
+In DIR are `vmcore`, an ELF core as `rcapture convert --format elf` writes it, `vmcore-dmesg.txt` and `status`. Nothing is
+written to the disk for them. It ends by Ctrl-C or when DIR is unmounted. Users other than root need the package fuse3.";
+
+#[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Output {
     /// File to write; `-` is standard output, for the flattened format
@@ -281,6 +302,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Recv(arguments) => receive(arguments),
         Command::Convert(arguments) => convert(&arguments),
+        Command::Mount(arguments) => mount(&arguments),
         Command::Info(arguments) => info(&arguments.input),
         Command::Log(arguments) => log(&arguments.input),
         Command::Man { directory } => man(&directory),
@@ -303,6 +325,17 @@ fn log(input: &Path) -> anyhow::Result<ExitCode> {
     Ok(exit_code(extent == Extent::Whole))
 }
 
+fn mount(Mount { input, directory }: &Mount) -> anyhow::Result<ExitCode> {
+    let stopped = stopped_by_signals()?;
+    let dump = dump::open(input)?;
+    let explained = Filtered::incomplete(&*dump);
+    let explained: &dyn Dump = explained.as_ref().map_or(&*dump, |explained| explained);
+    rcapture::mount::mount(explained, input, directory, &stopped, || {
+        println!("crash vmlinux {}", directory.join("vmcore").display());
+    })?;
+    Ok(exit_code(dump.facts().is_complete))
+}
+
 fn man(directory: &Path) -> anyhow::Result<ExitCode> {
     clap_mangen::generate_to(Arguments::command(), directory)
         .with_context(|| format!("write manual pages to {}", directory.display()))?;
@@ -313,15 +346,20 @@ fn exit_code(is_complete: bool) -> ExitCode {
     if is_complete { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) }
 }
 
-fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
+/// Becomes readable at the first signal that ends programs. The second one ends this one.
+fn stopped_by_signals() -> std::io::Result<UnixStream> {
     let (stop, stopped) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // The first one ends the dump, the second one the program.
         let again = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
         signal_hook::flag::register(signal, again)?;
         signal_hook::low_level::pipe::register(signal, stop.try_clone()?)?;
     }
+    Ok(stopped)
+}
+
+fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
+    let stopped = stopped_by_signals()?;
     // A file that may not grow is an error of the write, not the end of the program.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let options = recv::Options {

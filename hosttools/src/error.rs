@@ -56,6 +56,14 @@ pub enum Error {
         /// The journal.
         path: PathBuf,
     },
+    /// A file system cannot be mounted on a directory.
+    #[error("mount on {path}: {what}")]
+    Mount {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to do.
+        what: String,
+    },
     /// What comes in is no line of a crashed machine.
     #[error("receive: {what}")]
     NotALine {

@@ -83,7 +83,6 @@ impl<'a> Info<'a> {
     fn write_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = self.facts;
         let info = facts.vmcoreinfo();
-        let or_unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { printable(text) };
         let release = info.os_release().unwrap_or_else(|| facts.uts(2));
         writeln!(f, "node          {}", or_unknown(facts.uts(1)))?;
         writeln!(f, "architecture  {}", facts.machine.name())?;
@@ -172,6 +171,17 @@ impl fmt::Display for Info<'_> {
     }
 }
 
+/// What machine it was, in two lines.
+pub(crate) fn machine(facts: &Facts) -> String {
+    let info = facts.vmcoreinfo();
+    let release = or_unknown(info.os_release().unwrap_or_else(|| facts.uts(2)));
+    let (node, machine) = (or_unknown(facts.uts(1)), facts.machine.name());
+    format!(
+        "machine          {node}, Linux {release}, {machine}\ncrashed          {}\n",
+        date(facts.crash_time)
+    )
+}
+
 /// What a line about a class begins with. `kernel` alone is its release.
 fn class_label(class: PageClass) -> &'static str {
     match class {
@@ -209,6 +219,10 @@ fn date(crash_time: u64) -> String {
         Some(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         None => "unknown".to_owned(),
     }
+}
+
+fn or_unknown(text: &str) -> String {
+    if text.is_empty() { "unknown".to_owned() } else { printable(text) }
 }
 
 /// Text of the crashed machine, fit for a terminal.

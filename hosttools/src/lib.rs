@@ -9,7 +9,7 @@
 //! # Flow
 //! line ─▶ [`recv`] (`wire::Receiver` ─▶ [`journal`] + [`index`]) ─▶ [`dump`] ─▶ [`mod@write`] ─▶ vmcore
 //!
-//! file ─▶ [`dump::open`] ─▶ [`mod@write`] (convert), [`info`], [`log`]
+//! file ─▶ [`dump::open`] ─▶ [`mod@write`] (convert), [`info`], [`log`], [`mod@mount`]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
@@ -21,6 +21,7 @@ pub mod info;
 
 pub mod journal;
 pub mod log;
+pub mod mount;
 
 pub mod pipeline;
 pub mod recv;

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use compress::Compression;
+pub(crate) use elf::{Content, Layout, layout};
 pub use progress::WriteBar;
 use sink::{FileSink, FlattenedSink, Sink};
 use vmcore::headers::Machine;

@@ -50,6 +50,23 @@ impl Sink for FileSink<'_> {
     }
 }
 
+/// No file: where only the layout of one is asked for.
+pub(super) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn zeros_at(&mut self, _offset: u64, _bytes: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _bytes: u64) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 /// Records of makedumpfile's flattened format. Zeros are written: not every reader takes a gap for them.
 pub(super) struct FlattenedSink<W> {
     out: W,

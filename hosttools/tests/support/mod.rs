@@ -1,6 +1,8 @@
 //! A crashed machine made of bytes, and what it sends.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod mounted;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,0 +1,172 @@
+//! Reads that wait until they can be answered.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fuser::{Errno, ReplyData, ReplyOpen};
+
+use super::reader::has_gone;
+
+/// How often waiting readers are looked after: is one gone, or has it waited for too long?
+const TICK: Duration = Duration::from_millis(200);
+
+/// Reads that may wait at the same time: a file system's readers have one each.
+const MAX_WAITING: usize = 4096;
+
+/// What a reader wants.
+pub(super) enum Wish {
+    /// To open `vmcore`, once its size is known.
+    Open(ReplyOpen),
+    /// To read so many bytes of it.
+    Read { offset: u64, bytes: u32, reply: ReplyData },
+}
+
+impl Wish {
+    pub(super) fn refuse(self, error: Errno) {
+        match self {
+            Self::Open(reply) => reply.error(error),
+            Self::Read { reply, .. } => reply.error(error),
+        }
+    }
+}
+
+/// A wish on the desk.
+pub(super) struct Request {
+    pub(super) wish: Wish,
+    /// The reader's thread.
+    pid: u32,
+    since: Instant,
+    /// What [`State::arrivals`] was when it was taken up last.
+    seen: u64,
+}
+
+/// Where reads wait.
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+    timeout: Duration,
+}
+
+struct State {
+    /// To be taken up, oldest first.
+    ready: VecDeque<Request>,
+    /// Waiting for pages.
+    parked: VecDeque<Request>,
+    /// How often pages have come.
+    arrivals: u64,
+    looked_at: Instant,
+    is_closed: bool,
+}
+
+impl Desk {
+    /// A reader waits for `timeout` at most.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            arrivals: 0,
+            looked_at: Instant::now(),
+            is_closed: false,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), timeout }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the wish of the thread `pid`.
+    pub(super) fn take(&self, wish: Wish, pid: u32) {
+        let mut state = self.state();
+        if state.is_closed {
+            return wish.refuse(Errno::EIO);
+        }
+        if state.ready.len() + state.parked.len() >= MAX_WAITING {
+            return wish.refuse(Errno::EAGAIN);
+        }
+        let seen = state.arrivals;
+        state.ready.push_back(Request { wish, pid, since: Instant::now(), seen });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Puts a request back whose pages are not all here: until more have come.
+    pub(super) fn park(&self, request: Request) {
+        let mut state = self.state();
+        if state.is_closed {
+            request.wish.refuse(Errno::EIO);
+        } else if request.seen != state.arrivals {
+            // They came while it was looked at.
+            state.ready.push_back(request);
+        } else {
+            state.parked.push_back(request);
+        }
+    }
+
+    /// Pages have come, or will never come: whoever waits may be waiting for them.
+    #[allow(dead_code, reason = "for a dump that is being received")]
+    pub(crate) fn arrived(&self) {
+        let mut state = self.state();
+        state.arrivals += 1;
+        let State { ready, parked, .. } = &mut *state;
+        ready.append(parked);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Readers that wait for pages.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().parked.len()
+    }
+
+    /// Nothing more comes: readers that wait, and those to come, get an error, and workers are done.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        let State { ready, parked, .. } = &mut *state;
+        ready.drain(..).chain(parked.drain(..)).for_each(|request| request.wish.refuse(Errno::EIO));
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The next request to take up; waits for one. `None`: the desk is closed.
+    pub(super) fn next(&self) -> Option<Request> {
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if state.looked_at.elapsed() >= TICK {
+                state.look_after(self.timeout);
+            }
+            if let Some(mut request) = state.ready.pop_front() {
+                request.seen = state.arrivals;
+                return Some(request);
+            }
+            let waited = if state.parked.is_empty() {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let waited = self.changed.wait_timeout(state, TICK);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
+            state = waited;
+        }
+    }
+}
+
+impl State {
+    /// Answers those that have waited for too long, and those who are gone.
+    fn look_after(&mut self, timeout: Duration) {
+        self.looked_at = Instant::now();
+        for request in std::mem::take(&mut self.parked) {
+            if request.since.elapsed() >= timeout {
+                request.wish.refuse(Errno::EIO);
+            } else if has_gone(request.pid) {
+                request.wish.refuse(Errno::EINTR);
+            } else {
+                self.parked.push_back(request);
+            }
+        }
+    }
+}

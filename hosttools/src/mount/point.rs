@@ -1,0 +1,105 @@
+//! The directory it is mounted on.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use fuser::{BackgroundSession, Config, MountOption, Session};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::filesystem::FileSystem;
+use crate::Error;
+
+const DEVICE: &str = "/dev/fuse";
+
+/// A mounted file system.
+pub(crate) struct Mounted {
+    session: BackgroundSession,
+    at: PathBuf,
+}
+
+impl Mounted {
+    /// Mounts `file_system` on the empty directory `at`.
+    ///
+    /// # Errors
+    /// [`Error::Mount`], which says what to do.
+    pub(super) fn new(file_system: FileSystem, at: &Path) -> Result<Self, Error> {
+        let refuse = |what: String| Error::Mount { path: at.to_owned(), what };
+        look_at(at).map_err(refuse)?;
+        let mut config = Config::default();
+        config.mount_options = vec![
+            MountOption::RO,
+            MountOption::NoExec,
+            MountOption::NoAtime,
+            MountOption::FSName("rcapture".to_owned()),
+            MountOption::Subtype("rcapture".to_owned()),
+        ];
+        let session = Session::new(file_system, at, &config).and_then(Session::spawn);
+        let session = session.map_err(|error| refuse(explain(&error)))?;
+        Ok(Self { session, at: at.to_owned() })
+    }
+
+    /// Whether somebody has unmounted it.
+    #[allow(dead_code, reason = "for a dump that is being received")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.session.guard.is_finished()
+    }
+
+    /// Unmounts it, also while somebody is in it.
+    pub(crate) fn unmount(self) {
+        let Self { session, at } = self;
+        if session.guard.is_finished() {
+            return;
+        }
+        let Err(error) = session.umount_and_join() else { return };
+        if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+            // Gone from the tree now; open files say that they are, once this program has ended.
+            let _ = unmount(&at, UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Why `at` is no directory to mount on, and what to do.
+fn look_at(at: &Path) -> Result<(), String> {
+    let shown = at.display();
+    let is_directory = fs::metadata(at).map(|metadata| metadata.is_dir());
+    let is_directory = is_directory.map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOTCONN) => format!(
+            "something is mounted there whose program is gone: `umount {shown}` (not as root: `fusermount3 -u {shown}`)"
+        ),
+        Some(Errno::NOENT) => format!("there is no such directory: `mkdir -p {shown}`"),
+        _ => error.to_string(),
+    })?;
+    if !is_directory {
+        return Err("not a directory".to_owned());
+    }
+    let mut files = fs::read_dir(at).map_err(|error| error.to_string())?;
+    if files.next().is_some() {
+        return Err(
+            "the directory is not empty, and what is in it would be hidden: take an empty one".to_owned()
+        );
+    }
+    match OpenOptions::new().read(true).write(true).open(DEVICE) {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => Err(format!(
+            "there is no {DEVICE}: `modprobe fuse`; in a container `--device {DEVICE} --cap-add SYS_ADMIN`"
+        )),
+        Err(error) => Err(format!("open {DEVICE}: {error}: be root, or have an administrator allow it")),
+    }
+}
+
+/// Why mounting failed, and what to do.
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        // Only root may mount; for others fusermount3 does.
+        ErrorKind::NotFound => {
+            "only root mounts without fusermount3, which is not installed: it is in the package fuse3"
+                .to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            format!("{error}: be root, or have the package fuse3; in a container `--cap-add SYS_ADMIN`")
+        }
+        _ => error.to_string().trim().to_owned(),
+    }
+}

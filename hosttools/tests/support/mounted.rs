@@ -1,0 +1,134 @@
+//! A mounted dump.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Whether tests can mount something here; says so if not.
+pub fn can_mount() -> bool {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let is_root = rustix::process::geteuid().is_root();
+    let has_helper = Command::new("fusermount3").arg("-V").output().is_ok();
+    match device {
+        Ok(_) if is_root || has_helper => true,
+        Ok(_) => {
+            println!("outcome: not run: only root mounts without fusermount3 (package fuse3)");
+            false
+        }
+        Err(error) => {
+            println!("outcome: not run: /dev/fuse: {error}");
+            false
+        }
+    }
+}
+
+/// The command `rcapture` with a directory that it has mounted, or is about to.
+pub struct Mounted {
+    child: Option<Child>,
+    pub directory: PathBuf,
+}
+
+impl Mounted {
+    /// Runs `rcapture` with `arguments`, which mounts on `directory`, and waits until it has.
+    pub fn run(arguments: &[&str], directory: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_rcapture"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut mounted = Self { child: Some(child), directory: directory.to_owned() };
+        let started = Instant::now();
+        while std::fs::metadata(directory.join("status")).is_err() {
+            if mounted.child.as_mut().unwrap().try_wait().unwrap().is_some() || started.elapsed() > DEADLINE {
+                let (code, said) = mounted.end();
+                panic!("rcapture has not mounted: {code:?}: {said}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        mounted
+    }
+
+    /// Mounts a finished dump.
+    pub fn stored(input: &Path, directory: &Path) -> Self {
+        Self::run(&["mount", input.to_str().unwrap(), directory.to_str().unwrap()], directory)
+    }
+
+    pub fn vmcore(&self) -> PathBuf {
+        self.directory.join("vmcore")
+    }
+
+    pub fn id(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Waits until the program ends: its exit status, and what it said on stderr.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let started = Instant::now();
+        let mut child = self.child.take().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let said = thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        while child.try_wait().unwrap().is_none() {
+            if started.elapsed() > DEADLINE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("rcapture does not end: {}", said.join().unwrap());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        (child.wait().unwrap().code(), said.join().unwrap())
+    }
+
+    /// Ctrl-C.
+    pub fn stop(self) -> (Option<i32>, String) {
+        self.signal(Signal::INT);
+        self.end()
+    }
+
+    /// The first line on stdout.
+    pub fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        let stdout = self.child.as_mut().unwrap().stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // A test that failed leaves no mount behind.
+        let _ = unmount(&self.directory, UnmountFlags::DETACH);
+    }
+}
+
+/// Whether something is mounted on `directory`.
+pub fn is_mounted(directory: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    mounts.lines().any(|line| line.split(' ').nth(4) == directory.to_str())
+}
