@@ -113,6 +113,7 @@ pub fn session(data: &[u8]) {
         timeout: Duration::from_secs(1),
         keep_journal: true,
         record: None,
+        mount: None,
     };
     let Ok(Some(outcome)) = recv::replay(&connections, &options) else { return };
     let journal = JournalDump::open(&outcome.directory.join("journal")).expect("a journal");

@@ -42,11 +42,13 @@ Exit status: 0 complete, 1 failed, 2 usage, 3 incomplete but usable.";
 #[derive(Subcommand)]
 enum Command {
     /// Receive a dump from a line, and write it as a vmcore
-    Recv(Recv),
+    Recv(Box<Recv>),
     /// Convert a dump, journal or recording of a line to another format
     Convert(Convert),
     /// Show a dump, journal or recording as a directory: an ELF vmcore, read as it is wanted
     Mount(Mount),
+    /// Let a machine go on that waits because its session is shown in a directory
+    Release(Release),
     /// Tell what a dump, journal or recording holds
     Info(Input),
     /// Print the kernel log of a dump, journal or recording
@@ -87,11 +89,37 @@ struct Recv {
     /// Keep the journal of a complete dump
     #[arg(long)]
     keep_journal: bool,
+    #[command(flatten)]
+    mounting: MountArguments,
     /// Also write the raw bytes of the line to this file
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     record: Option<PathBuf>,
     #[command(flatten)]
     listening: ListenArguments,
+}
+
+/// For a look at the machine while its dump comes.
+#[derive(Args)]
+#[command(next_help_heading = "Looking at it meanwhile")]
+struct MountArguments {
+    /// Show the session in this empty directory, from its first second on: pages that are read come before others. The
+    /// machine and the directory stay until it is unmounted, released or this program stopped
+    #[arg(long, value_name = "DIR")]
+    mount: Option<PathBuf>,
+    /// A read of a page fails after so many seconds in which none came that was asked for
+    #[arg(long, value_name = "SECS", default_value_t = 10, requires = "mount", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    read_timeout: u64,
+    /// Only what is read is sent
+    #[arg(long, requires = "mount", conflicts_with_all = ["listen_only", "stdin"])]
+    on_demand: bool,
+}
+
+impl MountArguments {
+    fn options(self) -> Option<recv::MountOptions> {
+        let Self { mount, read_timeout, on_demand } = self;
+        let read_timeout = Duration::from_secs(read_timeout);
+        mount.map(|directory| recv::MountOptions { directory, read_timeout, on_demand })
+    }
 }
 
 /// What takes one dump from one line. (clap asks for no `--listen` beside one of them, as they exclude it.)
@@ -259,6 +287,13 @@ struct Mount {
     directory: PathBuf,
 }
 
+#[derive(Args)]
+struct Release {
+    /// The directory that was given to `recv --mount`
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
 const MOUNT_EXAMPLES: &str = "\
 Examples:
   rcapture mount board-20261121T213000Z/journal /mnt/crash &
@@ -300,9 +335,10 @@ Examples:
 /// Does what the arguments say.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Recv(arguments) => receive(arguments),
+        Command::Recv(arguments) => receive(*arguments),
         Command::Convert(arguments) => convert(&arguments),
         Command::Mount(arguments) => mount(&arguments),
+        Command::Release(Release { directory }) => release(&directory),
         Command::Info(arguments) => info(&arguments.input),
         Command::Log(arguments) => log(&arguments.input),
         Command::Man { directory } => man(&directory),
@@ -334,6 +370,16 @@ fn mount(Mount { input, directory }: &Mount) -> anyhow::Result<ExitCode> {
         println!("crash vmlinux {}", directory.join("vmcore").display());
     })?;
     Ok(exit_code(dump.facts().is_complete))
+}
+
+fn release(directory: &Path) -> anyhow::Result<ExitCode> {
+    let file = directory.join(rcapture::mount::RELEASE);
+    // Never made: in a directory that is not mounted it would stay.
+    let opened = std::fs::OpenOptions::new().write(true).open(&file);
+    opened.and_then(|mut file| file.write_all(b"1\n")).with_context(|| {
+        format!("release {}: no session is shown there that is being received", directory.display())
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn man(directory: &Path) -> anyhow::Result<ExitCode> {
@@ -368,8 +414,13 @@ fn receive(arguments: Recv) -> anyhow::Result<ExitCode> {
         timeout: Duration::from_secs(arguments.timeout),
         keep_journal: arguments.keep_journal,
         record: arguments.record,
+        mount: arguments.mounting.options(),
     };
     if let Some(address) = &arguments.source.listen {
+        if options.mount.is_some() && !arguments.listening.once {
+            let what = "--mount shows one session: with --listen it wants --once";
+            Arguments::command().error(clap::error::ErrorKind::MissingRequiredArgument, what).exit();
+        }
         return listen(address, &stopped, &options, arguments.listening);
     }
     let mode = if arguments.listen_only { Mode::ListenOnly } else { Mode::Answer };

@@ -19,6 +19,7 @@ mod kdump;
 mod memory;
 mod open;
 mod own_note;
+mod page;
 mod passes;
 mod recording;
 
@@ -33,6 +34,7 @@ pub use kdump::KdumpDump;
 pub use memory::DumpMemory;
 pub use open::{Kind, kind_of, open};
 pub(crate) use own_note::with_own_note;
+pub(crate) use page::{DecodedBlocks, Made};
 pub use passes::Came;
 
 use ::memory::{MemoryMap, Pfn, ReadFaultKind};

@@ -7,10 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use memory::{PageClass, PageCounts, Pfn, Span};
-use wire::{Block, BlockError, BlockHeader, MAX_META_TOTAL, MetaKind, Record, Records, SessionEnd};
+use wire::{
+    Block, BlockError, BlockHeader, MAX_META_TOTAL, MAX_REQUEST_BYTES, MetaKind, Record, Records, SessionEnd,
+};
 
 use crate::dump::PageState;
 use crate::table::Table;
@@ -141,6 +144,26 @@ impl Summary {
         Ok(summary)
     }
 
+    /// The pages that this block of the stream of answers is about, if it tells of no others and of no more than anybody
+    /// may ask for at once.
+    #[must_use]
+    pub fn answers(&self, page_shift: u32) -> Option<Range<u64>> {
+        let (start, end) = (self.header.start, self.header.end);
+        let most = u64::from(MAX_REQUEST_BYTES).checked_shr(page_shift).unwrap_or(0).max(1);
+        let pages = start.position..end.position;
+        let is_bounded = (start.pass, end.pass) == (0, 0)
+            && end.position.checked_sub(start.position).is_some_and(|count| (1..=most).contains(&count));
+        let is_inside = |first: u64, last: u64| pages.contains(&first) && pages.contains(&last);
+        let are_pages_inside =
+            self.pages.iter().all(|(pfn, extent)| is_inside(*pfn, pfn + u64::from(extent.pages) - 1));
+        let are_parts_inside = self.parts.iter().all(|(pa, part)| {
+            let last = pa.saturating_add(u64::from(part.bytes).saturating_sub(1));
+            let pfn = |pa: u64| pa.checked_shr(page_shift).unwrap_or(u64::MAX);
+            is_inside(pfn(*pa), pfn(last))
+        });
+        (is_bounded && are_pages_inside && are_parts_inside).then_some(pages)
+    }
+
     /// Adds a run, joining it to the one before where it goes on.
     fn push(&mut self, pfn: u64, extent: Extent, page_bytes: u32) {
         if let Some((first, last)) = self.pages.last_mut()
@@ -172,6 +195,8 @@ pub struct PageIndex {
     parts: BTreeMap<u64, Part>,
     /// Pages, parts, and runs of pages that could not be read though they belong to the dump.
     came: u64,
+    /// Pages that only answers to requests have brought so far.
+    only_asked: u64,
     elfcorehdr: Meta,
     notes: Meta,
     log: Meta,
@@ -189,6 +214,7 @@ impl PageIndex {
             long_holes: BTreeMap::new(),
             parts: BTreeMap::new(),
             came: 0,
+            only_asked: 0,
             elfcorehdr: Meta::default(),
             notes: Meta::default(),
             log: Meta::default(),
@@ -229,11 +255,35 @@ impl PageIndex {
         Ok(())
     }
 
-    /// Inserts the parts of a run that are not known yet, and tells how many pages those are.
+    /// Adds what a block of the stream of answers says: pages, as long as none of the passes has brought them. That one
+    /// could not be read when somebody asked for it says nothing of the dump.
+    ///
+    /// # Errors
+    /// Those of the index's file.
+    pub fn add_answer(&mut self, summary: Summary) -> io::Result<()> {
+        let is_page = |extent: &Extent| !matches!(extent.place, Place::Hole(_));
+        for (first, extent) in summary.pages.into_iter().filter(|(_, extent)| is_page(extent)) {
+            for (skip, pfn) in (0..extent.pages).zip(first..) {
+                if matches!(self.run_at(pfn)?.0, Some(Place::Block { .. } | Place::Fill(_))) {
+                    continue;
+                }
+                let place = extent.skip(skip, self.page_bytes).place;
+                self.pages.set(pfn, Entry { place, is_asked: true }.packed())?;
+                self.only_asked += 1;
+            }
+        }
+        for (pa, part) in summary.parts {
+            self.parts.entry(pa).or_insert(part);
+        }
+        Ok(())
+    }
+
+    /// Inserts the parts of a run that are not known yet, and tells how many pages those are. Of what answers have brought
+    /// it is known from now on that it came in its turn, too.
     fn insert(&mut self, first: u64, extent: Extent) -> io::Result<u64> {
         let is_hole = matches!(extent.place, Place::Hole(_));
         let runs = if is_hole { &mut self.long_holes } else { &mut self.long };
-        let is_known = |place: Place| is_hole || !matches!(place, Place::Hole(_));
+        let is_known = |entry: Entry| !entry.is_asked && (is_hole || !matches!(entry.place, Place::Hole(_)));
         let pieces = uncovered(runs, first, extent.pages);
         let is_long = extent.pages >= LONG_PAGES && !matches!(extent.place, Place::Block { .. });
         let mut new = 0;
@@ -241,21 +291,38 @@ impl PageIndex {
             if is_long {
                 new += u64::from(pages);
                 let mut next = at;
-                while let Some((page, entry)) =
+                while let Some((page, words)) =
                     self.pages.next(next)?.filter(|(page, _)| page - at < u64::from(pages))
                 {
-                    new -= u64::from(unpacked(entry).is_some_and(is_known));
                     next = page + 1;
+                    let Some(entry) = Entry::unpacked(words) else { continue };
+                    new -= u64::from(is_known(entry));
+                    if entry.is_asked && !is_hole {
+                        self.only_asked = self.only_asked.saturating_sub(1);
+                        self.pages.set(page, Entry { is_asked: false, ..entry }.packed())?;
+                    }
                 }
                 runs.insert(at, Extent { pages, ..extent });
                 continue;
             }
             for pfn in at..at + u64::from(pages) {
-                if !unpacked(self.pages.get(pfn)?).is_some_and(is_known) {
-                    let skip = u32::try_from(pfn - first).unwrap_or(u32::MAX);
-                    self.pages.set(pfn, packed(extent.skip(skip, self.page_bytes).place))?;
-                    new += 1;
+                let before = Entry::unpacked(self.pages.get(pfn)?);
+                if before.is_some_and(is_known) {
+                    continue;
                 }
+                let place = match before {
+                    // The page that was read on request stays the page.
+                    Some(asked) if asked.is_asked => {
+                        if is_hole {
+                            continue;
+                        }
+                        self.only_asked = self.only_asked.saturating_sub(1);
+                        asked.place
+                    }
+                    _ => extent.skip(u32::try_from(pfn - first).unwrap_or(u32::MAX), self.page_bytes).place,
+                };
+                self.pages.set(pfn, Entry { place, is_asked: false }.packed())?;
+                new += 1;
             }
         }
         Ok(new)
@@ -266,6 +333,18 @@ impl PageIndex {
     #[must_use]
     pub fn entries(&self) -> usize {
         self.pages.chunks() + self.long.len() + self.long_holes.len() + self.parts.len()
+    }
+
+    /// Pages that only answers to requests have brought so far.
+    #[must_use]
+    pub fn only_asked(&self) -> u64 {
+        self.only_asked
+    }
+
+    /// Whether what describes the machine has come whole: the elfcorehdr, and the notes.
+    #[must_use]
+    pub fn is_described(&self) -> (bool, bool) {
+        (self.elfcorehdr.is_whole(), self.notes.is_whole())
     }
 
     /// How many of the dump's pages have come, in whatever form; a page in two parts counts for each.
@@ -310,9 +389,9 @@ impl PageIndex {
     /// # Errors
     /// Those of the index's file.
     pub fn run_at(&self, pfn: u64) -> io::Result<(Option<Place>, u64)> {
-        let entry = unpacked(self.pages.get(pfn)?);
+        let entry = Entry::unpacked(self.pages.get(pfn)?);
         let (long, pages) = run_at(&self.long, pfn);
-        match (entry, long) {
+        match (entry.map(|entry| entry.place), long) {
             (Some(place @ (Place::Block { .. } | Place::Fill(_))), _) => {
                 return Ok((Some(place), self.pages_like(pfn, place, u64::MAX)?));
             }
@@ -336,8 +415,9 @@ impl PageIndex {
         let mut pages = 1;
         while pages < most.min(u64::from(LONG_PAGES)) {
             let skip = u32::try_from(pages).unwrap_or(u32::MAX);
-            let expected = packed(run.skip(skip, self.page_bytes).place);
-            if self.pages.get(pfn.saturating_add(pages))? != expected {
+            let expected = run.skip(skip, self.page_bytes).place;
+            let entry = Entry::unpacked(self.pages.get(pfn.saturating_add(pages))?);
+            if entry.is_none_or(|entry| entry.place != expected) {
                 break;
             }
             pages += 1;
@@ -375,30 +455,42 @@ impl PageIndex {
 }
 
 /// No block is longer than the bits there are for an offset in it.
-const OFFSET_MASK: u32 = (1 << 30) - 1;
+const OFFSET_MASK: u32 = (1 << 29) - 1;
 
-/// A place as an entry of the table: its kind in the lowest two bits.
-fn packed(place: Place) -> [u64; 2] {
-    match place {
-        Place::Block { block, offset } => {
-            [u64::from(block) << 32 | u64::from(offset & OFFSET_MASK) << 2 | 1, 0]
-        }
-        Place::Fill(word) => [2, word],
-        Place::Hole(reason) => [3, reason.into()],
-    }
+/// What the table of pages has of a page.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    place: Place,
+    /// Only because somebody asked for it.
+    is_asked: bool,
 }
 
-/// What [`packed`] was made of; `None`: no page has come.
-fn unpacked([head, word]: [u64; 2]) -> Option<Place> {
-    let [reason, ..] = word.to_le_bytes();
-    match head & 3 {
-        1 => Some(Place::Block {
-            block: u32::try_from(head >> 32).unwrap_or(u32::MAX),
-            offset: u32::try_from(head >> 2 & u64::from(OFFSET_MASK)).unwrap_or(0),
-        }),
-        2 => Some(Place::Fill(word)),
-        3 => Some(Place::Hole(reason)),
-        _ => None,
+impl Entry {
+    /// The place's kind is in the lowest two bits.
+    fn packed(self) -> [u64; 2] {
+        let asked = u64::from(self.is_asked) << 2;
+        match self.place {
+            Place::Block { block, offset } => {
+                [u64::from(block) << 32 | u64::from(offset & OFFSET_MASK) << 3 | asked | 1, 0]
+            }
+            Place::Fill(word) => [asked | 2, word],
+            Place::Hole(reason) => [asked | 3, reason.into()],
+        }
+    }
+
+    /// `None`: no page has come.
+    fn unpacked([head, word]: [u64; 2]) -> Option<Self> {
+        let [reason, ..] = word.to_le_bytes();
+        let place = match head & 3 {
+            1 => Place::Block {
+                block: u32::try_from(head >> 32).unwrap_or(u32::MAX),
+                offset: u32::try_from(head >> 3 & u64::from(OFFSET_MASK)).unwrap_or(0),
+            },
+            2 => Place::Fill(word),
+            3 => Place::Hole(reason),
+            _ => return None,
+        };
+        Some(Self { place, is_asked: head & 4 != 0 })
     }
 }
 
@@ -451,6 +543,10 @@ impl Meta {
             }
         }
         self.whole += self.has.iter().skip(self.whole).take_while(|&&has| has).count();
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.bytes.is_empty() && self.whole == self.bytes.len()
     }
 
     fn prefix(&self) -> &[u8] {
@@ -507,6 +603,62 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A block of one record, and the pages it says it is about.
+    fn summary(record: &Record<'_>, pages: Range<u64>) -> Summary {
+        let mut raw = Vec::new();
+        record.encode(&mut raw);
+        let mut summary = Summary::of(7, &encoded(&raw), 12).unwrap();
+        (summary.header.start.position, summary.header.end.position) = (pages.start, pages.end);
+        summary
+    }
+
+    #[test]
+    fn a_page_that_was_asked_for_counts_once_its_turn_has_come() {
+        let page = [7; 4096];
+        let asked = || summary(&Record::Page { pfn: 9, bytes: &page }, 9..10);
+        for (pages, is_long) in [(5, false), (300, true)] {
+            let mut index = index();
+            index.add_answer(asked()).unwrap();
+            index.add_answer(asked()).unwrap();
+            assert_eq!((index.came(), index.only_asked()), (0, 1));
+            let place = Place::Block { block: 7, offset: 8 };
+            index.add(summary(&Record::Hole { pfn: 9, pages: 1, reason: 3 }, 0..1)).unwrap();
+            assert_eq!(index.run_at(9).unwrap().0, Some(place));
+            let before = index.came();
+            index.add(summary(&Record::Fill { pfn: 6, pages, word: 1 }, 0..1)).unwrap();
+            // What was read on request stays.
+            assert_eq!(index.run_at(9).unwrap(), (Some(place), 1), "long: {is_long}");
+            assert_eq!(index.run_at(10).unwrap().0, Some(Place::Fill(1)));
+            assert_eq!((index.came() - before, index.only_asked()), (u64::from(pages), 0));
+            index.add_answer(asked()).unwrap();
+            assert_eq!(index.only_asked(), 0);
+        }
+        let mut index = index();
+        index.add_answer(summary(&Record::Hole { pfn: 9, pages: 1, reason: 3 }, 9..10)).unwrap();
+        assert_eq!(index.run_at(9).unwrap().0, None);
+    }
+
+    #[test]
+    fn an_answer_tells_of_what_it_says_it_is_about() {
+        let fill = |pfn, pages| Record::Fill { pfn, pages, word: 1 };
+        for (record, about, expected) in [
+            (fill(5, 3), 5..8, true),
+            (fill(5, 3), 5..7, false),
+            (fill(4, 1), 5..8, false),
+            (fill(5, 1), 5..21, true),
+            (fill(5, 1), 5..22, false),
+            (fill(5, 1), Range { start: 6, end: 5 }, false),
+            (Record::Bytes { pa: 0x5ff0, bytes: &[1; 16] }, 5..6, true),
+            (Record::Bytes { pa: 0x5ff0, bytes: &[1; 16] }, 6..7, false),
+        ] {
+            let answers = summary(&record, about.clone()).answers(12);
+            assert_eq!(answers, expected.then_some(about), "{record:?}");
+        }
+        let mut of_a_pass = summary(&fill(5, 1), 5..6);
+        of_a_pass.header.end.pass = 1;
+        assert_eq!(of_a_pass.answers(12), None);
     }
 
     #[test]

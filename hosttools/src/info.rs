@@ -104,7 +104,11 @@ impl<'a> Info<'a> {
             f,
             "pages         {data} with data, {filled} filled, {unreadable} unreadable, {given_up} damaged or offline, \
              {missing} missing, {excluded} excluded"
-        )
+        )?;
+        match self.session.map_or(0, Assembly::only_asked) {
+            0 => Ok(()),
+            pages => writeln!(f, "pulled        {pages} pages came only because they were asked for"),
+        }
     }
 
     fn write_session(&self, f: &mut fmt::Formatter<'_>, session: &Assembly) -> fmt::Result {

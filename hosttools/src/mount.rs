@@ -8,16 +8,23 @@
 //! # Flow
 //! kernel ─▶ file system (names, sizes, texts) ─▶ desk ─▶ workers (where in the ELF core? which pages?) ─▶ kernel
 //!
-//! `vmcore` is an ELF core: where each of its bytes lies is known before any page is. [`mount()`] is for a finished dump.
+//! `vmcore` is an ELF core: where each of its bytes lies is known before any page is. [`mount()`] is for a finished dump, `Live`
+//! for one that is being received: pages that are not here yet are asked for by `recv::pull`.
 
 mod desk;
 mod filesystem;
+mod live;
+mod neighbours;
 mod point;
 mod reader;
 mod stored;
 mod worker;
 
+pub(crate) use live::{Live, LiveMount};
 pub use stored::mount;
+
+/// The file in a directory with a session that is being received which lets its machine go when it is written to.
+pub const RELEASE: &str = "release";
 
 use std::sync::Arc;
 
@@ -34,8 +41,11 @@ pub(crate) trait Memory: Sync {
     /// Whether page `pfn` can be read.
     fn presence(&self, pfn: u64) -> Presence;
 
-    /// These pages, ascending, are not here, and a reader waits for them.
-    fn want(&self, pages: &[u64]);
+    /// A reader waits for pages now: the desk knows which.
+    fn want(&self);
+
+    /// So many bytes at `pa` are being read, whether they are here or not.
+    fn is_read(&self, pa: u64, bytes: u64);
 
     /// Reads pages that are here; one for each worker.
     fn pages(&self) -> Box<dyn Pages + '_>;
@@ -43,12 +53,11 @@ pub(crate) trait Memory: Sync {
 
 /// Whether a page can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "for a dump that is being received")]
 pub(crate) enum Presence {
     Here,
     /// It may come.
     NotYet,
-    /// It will not come: the machine could not read it.
+    /// It will not come.
     Never,
 }
 
@@ -68,4 +77,15 @@ pub(crate) trait Texts: Send + Sync + 'static {
 
     /// What is mounted, and how it goes; `waiting` readers wait.
     fn status(&self, waiting: usize) -> String;
+
+    /// Whether there is a machine that can be let go.
+    fn has_machine(&self) -> bool {
+        false
+    }
+
+    /// Lets it go.
+    fn release(&self) {}
+
+    /// Nothing is mounted any more.
+    fn is_unmounted(&self);
 }

@@ -19,6 +19,7 @@ mod listen;
 mod notice;
 mod outbox;
 mod progress;
+mod pull;
 mod reception;
 mod replay;
 mod served;
@@ -35,14 +36,17 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use progress::Progress;
+use pull::Pull;
 use reception::{Reason, Reception};
 use wait::{Ready, wait};
 
 use crate::Error;
 use crate::dump::{Kind, kind_of};
+use crate::mount::LiveMount;
 use crate::write::{self, WriteBar};
 
 /// Bytes read from the line at once.
@@ -64,6 +68,31 @@ pub struct Options {
     pub keep_journal: bool,
     /// Write all bytes of the line to this file, as they come.
     pub record: Option<PathBuf>,
+    /// Show the session as a directory meanwhile.
+    pub mount: Option<MountOptions>,
+}
+
+/// How a session that is being received is shown as a directory.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// An empty directory.
+    pub directory: PathBuf,
+    /// A reader gets an error after so long in which nothing came that was asked for.
+    pub read_timeout: Duration,
+    /// Only what is read is to be sent.
+    pub on_demand: bool,
+}
+
+impl MountOptions {
+    fn mount(&self, line: &str) -> Result<LiveMount, Error> {
+        let mount = LiveMount::new(&self.directory, self.read_timeout)?;
+        mount.live().say(|said| line.clone_into(&mut said.line));
+        Ok(mount)
+    }
+
+    fn pull(&self, mount: &LiveMount) -> Pull {
+        Pull::new(Arc::clone(mount.live()), self.on_demand)
+    }
 }
 
 /// What came of it.
@@ -77,31 +106,47 @@ pub struct Outcome {
     pub summary: String,
 }
 
-/// Receives one dump from `line`. `stop` becomes readable when the user wants to stop.
+/// Receives one dump from `line`. `stop` becomes readable when the user wants to stop. A session that is mounted is there
+/// until it is unmounted, released or `stop`ped.
 ///
 /// # Errors
 /// [`Error`], if no session came, or what came could not be written. Whatever was received is then in the journal.
-pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<Outcome, Error> {
+pub fn receive(line: Line, stop: &UnixStream, options: &Options) -> Result<Outcome, Error> {
     let mut record = options.record.as_deref().map(Recording::create).transpose()?;
-    let mut reception = Reception::new(options, line.mode(), Progress::new())
-        .map_err(Error::io("make a socket pair for", line.name()))?;
+    let mount = options.mount.as_ref().map(|mount| mount.mount(line.name())).transpose()?;
+    let pull = options.mount.as_ref().zip(mount.as_ref()).map(|(options, mount)| options.pull(mount));
+    let name = line.name().to_owned();
+    let mut reception = Reception::new(options, line.mode(), Progress::new(), pull)
+        .map_err(Error::io("make a socket pair for", &name))?;
+    let mut line = Some(line);
     let mut buf = vec![0; READ_BYTES];
     let mut total_bytes = 0_u64;
+    let mut over = None;
     let ended_by = loop {
-        reception.answer(&mut line);
-        if let Some(reason) = reception.is_over() {
-            break reason;
+        if let Some(line) = &mut line {
+            reception.answer(line);
         }
-        let ready = wait(Some(&line), reception.has_replies(), stop, reception.woken())
-            .map_err(Error::io("wait for", line.name()))?;
-        let count = match ready {
-            Ready::Stop => break Reason::Stopped,
-            Ready::Nothing => {
+        if let Some(reason) = over.or_else(|| reception.is_over()) {
+            if !reception.is_looked_at() {
+                break reason;
+            }
+            if over.is_none() {
+                over = Some(reason);
+                // From here on the terminal of the line is nobody's.
+                line = None;
+                reception.nothing_more_comes();
+            }
+        }
+        let ready = wait(line.as_ref(), reception.has_replies(), stop, reception.woken())
+            .map_err(Error::io("wait for", &name))?;
+        let count = match (ready, &mut line) {
+            (Ready::Stop, _) => break over.unwrap_or(Reason::Stopped),
+            (Ready::Nothing, Some(_)) => {
                 reception.idle()?;
                 continue;
             }
-            Ready::Other => continue,
-            Ready::Line => match line.read(&mut buf) {
+            (Ready::Other, _) | (_, None) => continue,
+            (Ready::Line, Some(line)) => match line.read(&mut buf) {
                 Ok(count) => count,
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) =>
@@ -115,11 +160,18 @@ pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<O
                 {
                     0
                 }
-                Err(error) => return Err(Error::io("read from", line.name())(error)),
+                Err(error) => return Err(Error::io("read from", &name)(error)),
             },
         };
         if count == 0 {
-            break Reason::Closed;
+            reception.line_closed();
+            let reason = reception.is_over().unwrap_or(Reason::Closed);
+            if !reception.is_looked_at() {
+                break reason;
+            }
+            (over, line) = (Some(reason), None);
+            reception.nothing_more_comes();
+            continue;
         }
         let bytes = buf.get(..count).unwrap_or_default();
         if let Some(record) = &mut record {
@@ -132,15 +184,16 @@ pub fn receive(mut line: Line, stop: &UnixStream, options: &Options) -> Result<O
         reception.push(bytes)?;
         let stats = reception.stats();
         if !reception.has_session() && stats.frames == 0 && stats.rubbish_bytes > MAX_FOREIGN_BYTES {
-            if line.is_interactive() {
+            if line.as_ref().is_some_and(Line::is_interactive) {
                 reception.warn_of_noise();
             } else {
                 return Err(not_a_line(total_bytes, stats.rubbish_bytes));
             }
         }
     };
-    // From here on the terminal of the line is nobody's.
+    // From here on the terminal of the line is nobody's, and nobody reads what is about to be written.
     drop(line);
+    drop(mount);
     drop(record);
     let stats = reception.stats();
     let Some((session, progress)) = reception.finish() else {

@@ -8,7 +8,7 @@ use vmcore::elfcorehdr::{ElfCoreHdr, LoadSegment};
 use vmcore::headers::Machine;
 use vmcore::notes::find_vmcoreinfo;
 use vmcore::vmcoreinfo::VmcoreInfo;
-use wire::{Cursor, Pass, SessionEnd, SessionHeader, SessionId};
+use wire::{ANSWERS, Cursor, Pass, SessionEnd, SessionHeader, SessionId};
 
 use super::passes::{self, Came};
 use super::{Facts, map_of, segments_of_runs};
@@ -19,7 +19,7 @@ use crate::utsname;
 
 /// Where an encoded block lies in the journal.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BlockPlace {
+pub(crate) struct BlockPlace {
     pub(super) offset: u64,
     pub(super) bytes: u32,
 }
@@ -129,6 +129,8 @@ pub struct Assembly {
     known: Table<8>,
     /// How many of stream 0 are known.
     blocks: u32,
+    /// Behind the highest number of an answer.
+    next_request: u32,
     /// Blocks of stream 0 from number 0 on that follow one another, and where the next one begins; `None`: the last
     /// of them cannot be read.
     prefix: (u32, Option<Cursor>),
@@ -148,6 +150,7 @@ impl Assembly {
             encoded_bytes: 0,
             known: Table::new(directory, CHUNKS_IN_MEMORY),
             blocks: 0,
+            next_request: 0,
             prefix: (0, Some(Cursor::START)),
             end: None,
         }
@@ -202,10 +205,17 @@ impl Assembly {
         });
         let is_damaged = summary.as_ref().is_none_or(|summary| summary.is_damaged);
         self.known.set(key(id), Known { generation, said, is_damaged }.packed())?;
-        if let Some(summary) = summary {
-            self.index.add(summary)?;
-        }
         let (stream, number) = id;
+        match summary {
+            Some(summary) if stream == 0 => self.index.add(summary)?,
+            Some(summary) if summary.answers(u32::from(self.header.page_shift)).is_some() => {
+                self.index.add_answer(summary)?;
+            }
+            Some(_) | None => {}
+        }
+        if stream == ANSWERS {
+            self.next_request = self.next_request.max(number.saturating_add(1));
+        }
         if stream == 0 && before.is_none() {
             self.blocks = self.blocks.saturating_add(1);
         }
@@ -216,6 +226,27 @@ impl Assembly {
             self.extend_prefix()?;
         }
         Ok(())
+    }
+
+    /// The first number of a request that no answer has had yet.
+    #[must_use]
+    pub fn next_request(&self) -> u32 {
+        self.next_request
+    }
+
+    /// Pages that only answers to requests have brought so far.
+    #[must_use]
+    pub fn only_asked(&self) -> u64 {
+        self.index.only_asked()
+    }
+
+    /// Whether [`Self::facts`] say all that they will ever say of the machine.
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        let (has_elfcorehdr, has_notes) = self.index.is_described();
+        // A machine may have no notes.
+        let is_behind = self.prefix.1.is_some_and(|at| at.pass > Pass::Meta.number());
+        has_elfcorehdr && (has_notes || is_behind)
     }
 
     /// Whether this block is there already.

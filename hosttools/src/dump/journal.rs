@@ -1,22 +1,19 @@
 //! A journal as a dump.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::memory::PhysAddr;
-use wire::{Block, SessionEnd};
+use wire::SessionEnd;
 
+use super::page::{DecodedBlocks, Made, Piece};
 use super::{Assembly, Dump, Facts, FactsError, PageReader, PageState};
 use crate::Error;
 use crate::file::ReadAt;
-use crate::index::{Part, Place, Summary};
+use crate::index::{Place, Summary};
 use crate::journal::{BlockEntry, Entry, Reader, Tail};
 use crate::pipeline;
-
-/// Decoded blocks a reader keeps: passes that interleave, and the early ones' scattered pages.
-const CACHED_BLOCKS: usize = 16;
 
 /// A record of a journal, before its block is decoded.
 enum Step {
@@ -160,6 +157,11 @@ impl JournalDump {
         Ok(Self { path: path.to_owned(), file, assembly, facts, tail })
     }
 
+    /// What it holds.
+    pub(crate) fn assembly(&self) -> &Assembly {
+        &self.assembly
+    }
+
     /// How the journal ended when it was read.
     #[must_use]
     pub fn tail(&self) -> Tail {
@@ -169,24 +171,6 @@ impl JournalDump {
     /// Where a page is, and how many from it on.
     fn run_at(&self, pfn: u64) -> Result<(Option<Place>, u64), Error> {
         self.assembly.index.run_at(pfn).map_err(Error::io("read the index of", &self.path))
-    }
-
-    /// What the parts of a page give: `None` if none came.
-    fn state_of_parts(&self, pfn: u64) -> Option<PageState> {
-        let pa = ::memory::Pfn(pfn).start(self.facts.page_shift)?;
-        self.assembly.index.parts_of_page(pa.0).next()?;
-        let page_end = pa.checked_add(self.facts.page_bytes() as u64)?;
-        let all_came = self
-            .facts
-            .map
-            .pages_from(::memory::Pfn(pfn), self.facts.page_shift)
-            .take_while(|part| part.pfn.0 == pfn)
-            .all(|part| {
-                let (start, end) = (pa.0 + part.offset, pa.0 + part.offset + part.bytes);
-                let mut parts = self.assembly.index.parts_of_page(pa.0);
-                end <= page_end.0 && parts.any(|(at, came)| at <= start && at + u64::from(came.bytes) >= end)
-            });
-        Some(if all_came { PageState::Data } else { PageState::Missing })
     }
 }
 
@@ -201,8 +185,8 @@ impl Dump for JournalDump {
             Some(Place::Block { .. }) => PageState::Data,
             Some(Place::Fill(word)) => PageState::Filled(word),
             Some(Place::Hole(_)) | None => {
-                if let Some(state) = self.state_of_parts(pfn) {
-                    return Ok((state, 1));
+                if let Some(has_all) = self.assembly.has_parts(pfn, &self.facts.map) {
+                    return Ok((if has_all { PageState::Data } else { PageState::Missing }, 1));
                 }
                 // Only the first and last page of a range of RAM can have come in parts.
                 let edge = self.next_edge(pfn);
@@ -222,7 +206,7 @@ impl Dump for JournalDump {
     }
 
     fn reader(&self) -> Box<dyn PageReader + '_> {
-        Box::new(BlockReader { dump: self, cache: VecDeque::new() })
+        Box::new(BlockReader { dump: self, blocks: DecodedBlocks::default() })
     }
 }
 
@@ -249,69 +233,41 @@ impl JournalDump {
 /// Reads pages out of blocks, of which it keeps the last few decoded.
 struct BlockReader<'a> {
     dump: &'a JournalDump,
-    /// Most recently used last.
-    cache: VecDeque<(u32, Vec<u8>)>,
+    blocks: DecodedBlocks,
 }
 
 impl BlockReader<'_> {
-    fn block(&mut self, number: u32, pfn: u64) -> Result<&[u8], Error> {
-        let place = self.cache.iter().position(|(cached, _)| *cached == number);
-        let entry = match place.and_then(|place| self.cache.remove(place)) {
-            Some(entry) => entry,
-            None => (number, self.decode(number, pfn)?),
-        };
-        if self.cache.len() >= CACHED_BLOCKS {
-            self.cache.pop_front();
-        }
-        self.cache.push_back(entry);
-        Ok(self.cache.back().map(|(_, raw)| raw.as_slice()).unwrap_or_default())
-    }
-
-    fn decode(&self, number: u32, pfn: u64) -> Result<Vec<u8>, Error> {
-        let dump = self.dump;
+    fn copy(&mut self, pfn: u64, piece: &Piece, page: &mut [u8]) -> Result<(), Error> {
         let bad = |what: String| Error::Page { pfn, what };
-        let place = dump.assembly.place(number).map_err(Error::io("read the index of", &dump.path))?;
-        let place = place.ok_or_else(|| bad(format!("block {number} is unknown")))?;
-        let mut encoded = vec![0; place.bytes as usize];
-        dump.file.read_exactly(place.offset, &mut encoded).map_err(Error::io("read journal", &dump.path))?;
-        let block = Block::decode(&encoded).map_err(|error| bad(error.to_string()))?;
-        Ok(block.raw)
-    }
-
-    fn copy(&mut self, pfn: u64, block: u32, offset: u32, to: &mut [u8]) -> Result<(), Error> {
-        let raw = self.block(block, pfn)?;
-        let from = raw.get(offset as usize..).and_then(|rest| rest.get(..to.len()));
-        let from = from.ok_or_else(|| Error::Page { pfn, what: format!("block {block} has changed") })?;
-        to.copy_from_slice(from);
-        Ok(())
+        let raw = match self.blocks.get(piece.block) {
+            Some(raw) => raw,
+            None => {
+                let raw = piece.decode(&*self.dump.file).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => bad(error.to_string()),
+                    _ => Error::io("read journal", &self.dump.path)(error),
+                })?;
+                self.blocks.keep(piece.block, raw)
+            }
+        };
+        let has_it = piece.copy(&raw, page);
+        if has_it { Ok(()) } else { Err(bad(format!("block {} has changed", piece.block))) }
     }
 }
 
 impl PageReader for BlockReader<'_> {
     fn read(&mut self, pfn: u64, page: &mut [u8]) -> Result<(), Error> {
-        match self.dump.run_at(pfn)?.0 {
-            Some(Place::Block { block, offset }) => self.copy(pfn, block, offset, page),
-            Some(Place::Fill(word)) => {
+        let made = self.dump.assembly.page(pfn).map_err(Error::io("read the index of", &self.dump.path))?;
+        match made {
+            Made::Whole(piece) => self.copy(pfn, &piece, page),
+            Made::Filled(word) => {
                 super::fill(page, word);
                 Ok(())
             }
-            Some(Place::Hole(_)) | None => {
-                let not_here = || Error::Page { pfn, what: "not in the dump".to_owned() };
-                let pa = ::memory::Pfn(pfn).start(self.dump.facts.page_shift).ok_or_else(not_here)?;
-                let parts: Vec<(u64, Part)> = self.dump.assembly.index.parts_of_page(pa.0).collect();
-                if parts.is_empty() {
-                    return Err(not_here());
-                }
+            Made::Parts(pieces) => {
                 page.fill(0);
-                for (at, part) in parts {
-                    let start = usize::try_from(at - pa.0).unwrap_or(usize::MAX);
-                    let bytes = part.bytes as usize;
-                    if let Some(to) = page.get_mut(start..).and_then(|rest| rest.get_mut(..bytes)) {
-                        self.copy(pfn, part.block, part.offset, to)?;
-                    }
-                }
-                Ok(())
+                pieces.iter().try_for_each(|piece| self.copy(pfn, piece, page))
             }
+            Made::Hole | Made::Nothing => Err(Error::Page { pfn, what: "not in the dump".to_owned() }),
         }
     }
 }

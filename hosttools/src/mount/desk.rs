@@ -11,8 +11,11 @@ use super::reader::has_gone;
 /// How often waiting readers are looked after: is one gone, or has it waited for too long?
 const TICK: Duration = Duration::from_millis(200);
 
-/// Reads that may wait at the same time: a file system's readers have one each.
-const MAX_WAITING: usize = 4096;
+/// Reads that may wait at the same time: each reader has one.
+const MAX_WAITING: usize = 1024;
+
+/// A read whose page does not come while others' do waits for so many times the time without any.
+const PATIENCE: u32 = 6;
 
 /// What a reader wants.
 pub(super) enum Wish {
@@ -34,6 +37,10 @@ impl Wish {
 /// A wish on the desk.
 pub(super) struct Request {
     pub(super) wish: Wish,
+    /// The pages that were not here when it was looked at last; none before that.
+    pub(super) missing: Vec<u64>,
+    /// Nobody has looked at it yet.
+    pub(super) is_new: bool,
     /// The reader's thread.
     pid: u32,
     since: Instant,
@@ -55,18 +62,22 @@ struct State {
     parked: VecDeque<Request>,
     /// How often pages have come.
     arrivals: u64,
+    /// When something came last that somebody had waited for.
+    answered_at: Instant,
     looked_at: Instant,
     is_closed: bool,
 }
 
 impl Desk {
-    /// A reader waits for `timeout` at most.
+    /// A reader gets an error after `timeout` in which nothing came that any reader has waited for.
     pub(crate) fn new(timeout: Duration) -> Self {
+        let now = Instant::now();
         let state = State {
             ready: VecDeque::new(),
             parked: VecDeque::new(),
             arrivals: 0,
-            looked_at: Instant::now(),
+            answered_at: now,
+            looked_at: now,
             is_closed: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new(), timeout }
@@ -85,8 +96,9 @@ impl Desk {
         if state.ready.len() + state.parked.len() >= MAX_WAITING {
             return wish.refuse(Errno::EAGAIN);
         }
-        let seen = state.arrivals;
-        state.ready.push_back(Request { wish, pid, since: Instant::now(), seen });
+        let (since, seen) = (Instant::now(), state.arrivals);
+        let request = Request { wish, missing: Vec::new(), is_new: true, pid, since, seen };
+        state.ready.push_back(request);
         drop(state);
         self.changed.notify_one();
     }
@@ -105,14 +117,33 @@ impl Desk {
     }
 
     /// Pages have come, or will never come: whoever waits may be waiting for them.
-    #[allow(dead_code, reason = "for a dump that is being received")]
     pub(crate) fn arrived(&self) {
         let mut state = self.state();
         state.arrivals += 1;
         let State { ready, parked, .. } = &mut *state;
+        if parked.is_empty() {
+            return;
+        }
         ready.append(parked);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// So did some that were asked for.
+    pub(crate) fn answered(&self) {
+        self.state().answered_at = Instant::now();
+        self.arrived();
+    }
+
+    /// The pages that each reader waits for, those who came first first.
+    pub(crate) fn wanted(&self) -> Vec<Vec<u64>> {
+        let state = self.state();
+        let mut all: Vec<&Request> = state.ready.iter().chain(&state.parked).collect();
+        all.sort_by_key(|request| request.since);
+        all.into_iter()
+            .filter(|request| !request.missing.is_empty())
+            .map(|request| request.missing.clone())
+            .collect()
     }
 
     /// Readers that wait for pages.
@@ -144,13 +175,11 @@ impl Desk {
                 request.seen = state.arrivals;
                 return Some(request);
             }
-            let waited = if state.parked.is_empty() {
+            state = if state.parked.is_empty() {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
-                let waited = self.changed.wait_timeout(state, TICK);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+                self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0
             };
-            state = waited;
         }
     }
 }
@@ -160,9 +189,12 @@ impl State {
     fn look_after(&mut self, timeout: Duration) {
         self.looked_at = Instant::now();
         for request in std::mem::take(&mut self.parked) {
-            if request.since.elapsed() >= timeout {
+            let waited = request.since.elapsed();
+            let is_late = waited.min(self.answered_at.elapsed()) >= timeout
+                || waited >= timeout.saturating_mul(PATIENCE);
+            if is_late {
                 request.wish.refuse(Errno::EIO);
-            } else if has_gone(request.pid) {
+            } else if waited >= TICK && has_gone(request.pid) {
                 request.wish.refuse(Errno::EINTR);
             } else {
                 self.parked.push_back(request);

@@ -2,25 +2,24 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
-    ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use super::Texts;
 use super::desk::{Desk, Wish};
 use super::worker::DIRECT;
+use super::{RELEASE, Texts};
 
 /// Sizes grow: the kernel is to ask each time.
 const NOT_KEPT: Duration = Duration::ZERO;
 
-/// Bytes of a text that are read at once at most are its own; of so many opened ones.
+/// Texts that may be open at the same time.
 const MAX_OPEN_TEXTS: usize = 4096;
 
 /// The files, by inode.
@@ -29,16 +28,19 @@ enum File {
     Vmcore,
     Log,
     Status,
+    /// Written to, it lets the machine go.
+    Release,
 }
 
 impl File {
-    const ALL: [Self; 3] = [Self::Vmcore, Self::Log, Self::Status];
+    const ALL: [Self; 4] = [Self::Vmcore, Self::Log, Self::Status, Self::Release];
 
     fn name(self) -> &'static str {
         match self {
             Self::Vmcore => "vmcore",
             Self::Log => "vmcore-dmesg.txt",
             Self::Status => "status",
+            Self::Release => RELEASE,
         }
     }
 
@@ -48,11 +50,12 @@ impl File {
             Self::Vmcore => 2,
             Self::Log => 3,
             Self::Status => 4,
+            Self::Release => 5,
         })
     }
 
-    fn of(inode: INodeNo) -> Option<Self> {
-        Self::ALL.into_iter().find(|file| file.inode() == inode)
+    fn permissions(self) -> u16 {
+        if self == Self::Release { 0o200 } else { 0o400 }
     }
 }
 
@@ -64,36 +67,46 @@ pub(super) struct FileSystem {
     /// What each open text said when it was opened.
     open_texts: Mutex<HashMap<u64, Arc<[u8]>>>,
     next_handle: AtomicU64,
-    /// Written to when the file system is no longer mounted.
-    over: UnixStream,
 }
 
 impl FileSystem {
-    pub(super) fn new(desk: Arc<Desk>, texts: Arc<dyn Texts>, over: UnixStream) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, texts: Arc<dyn Texts>) -> Self {
         Self {
             desk,
             texts,
             mounted_at: SystemTime::now(),
             open_texts: Mutex::default(),
             next_handle: AtomicU64::new(1),
-            over,
         }
+    }
+
+    /// The files that there are.
+    fn files(&self) -> impl Iterator<Item = File> {
+        let has_machine = self.texts.has_machine();
+        File::ALL.into_iter().filter(move |&file| has_machine || file != File::Release)
+    }
+
+    fn file(&self, inode: INodeNo) -> Option<File> {
+        self.files().find(|file| file.inode() == inode)
     }
 
     fn text(&self, file: File) -> Arc<[u8]> {
         match file {
             File::Log => self.texts.log(),
-            File::Status | File::Vmcore => self.texts.status(self.desk.waiting()).into_bytes().into(),
+            File::Status => self.texts.status(self.desk.waiting()).into_bytes().into(),
+            File::Vmcore | File::Release => Arc::default(),
         }
     }
 
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
-        let file = File::of(inode);
+        let file = self.file(inode);
         if file.is_none() && inode != INodeNo::ROOT {
             return None;
         }
-        let (kind, perm, nlink) =
-            if file.is_some() { (FileType::RegularFile, 0o400, 1) } else { (FileType::Directory, 0o500, 2) };
+        let (kind, perm, nlink) = match file {
+            Some(file) => (FileType::RegularFile, file.permissions(), 1),
+            None => (FileType::Directory, 0o500, 2),
+        };
         let size = match file {
             Some(File::Vmcore) => self.texts.vmcore_bytes(),
             Some(text) => self.text(text).len() as u64,
@@ -121,12 +134,11 @@ impl FileSystem {
 
 impl Filesystem for FileSystem {
     fn destroy(&mut self) {
-        // Gone: then nobody needs to know.
-        let _ = self.over.write(&[0]);
+        self.texts.is_unmounted();
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let file = File::ALL.into_iter().find(|file| parent == INodeNo::ROOT && name == file.name());
+        let file = self.files().find(|file| parent == INodeNo::ROOT && name == file.name());
         match file.and_then(|file| self.attributes(file.inode())) {
             Some(attributes) => reply.entry(&NOT_KEPT, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
@@ -140,20 +152,68 @@ impl Filesystem for FileSystem {
         }
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match File::of(inode) {
-            Some(File::Vmcore) => self.desk.take(Wish::Open(reply), request.pid()),
-            Some(text) => {
-                let said = self.text(text);
-                let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-                let mut open = self.open_texts.lock().unwrap_or_else(PoisonError::into_inner);
-                if open.len() >= MAX_OPEN_TEXTS {
-                    return reply.error(Errno::ENFILE);
-                }
-                open.insert(handle, said);
-                reply.opened(FileHandle(handle), DIRECT);
+    /// `echo > release` makes it empty first.
+    fn setattr(
+        &self,
+        _request: &Request,
+        inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        match self.attributes(inode) {
+            Some(attributes) if self.file(inode) == Some(File::Release) && size.is_some() => {
+                reply.attr(&NOT_KEPT, &attributes);
             }
-            None => reply.error(Errno::ENOENT),
+            _ => reply.error(Errno::EROFS),
+        }
+    }
+
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let Some(file) = self.file(inode) else { return reply.error(Errno::ENOENT) };
+        if file != File::Release && flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
+        }
+        if file == File::Vmcore {
+            return self.desk.take(Wish::Open(reply), request.pid());
+        }
+        let said = self.text(file);
+        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.open_texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= MAX_OPEN_TEXTS {
+            return reply.error(Errno::ENFILE);
+        }
+        open.insert(handle, said);
+        reply.opened(FileHandle(handle), DIRECT);
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        if self.file(inode) == Some(File::Release) {
+            self.texts.release();
+            reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        } else {
+            reply.error(Errno::EROFS);
         }
     }
 
@@ -168,7 +228,7 @@ impl Filesystem for FileSystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if File::of(inode) == Some(File::Vmcore) {
+        if inode == File::Vmcore.inode() {
             return self.desk.take(Wish::Read { offset, bytes, reply }, request.pid());
         }
         let open = self.open_texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +280,7 @@ impl Filesystem for FileSystem {
             return reply.error(Errno::ENOTDIR);
         }
         let own = [".", ".."].map(|name| (INodeNo::ROOT, FileType::Directory, name));
-        let files = File::ALL.map(|file| (file.inode(), FileType::RegularFile, file.name()));
+        let files = self.files().map(|file| (file.inode(), FileType::RegularFile, file.name()));
         let all = own.into_iter().chain(files);
         for (next, (inode, kind, name)) in (1..).zip(all).skip(usize::try_from(offset).unwrap_or(usize::MAX))
         {

@@ -29,7 +29,6 @@ impl Mounted {
         look_at(at).map_err(refuse)?;
         let mut config = Config::default();
         config.mount_options = vec![
-            MountOption::RO,
             MountOption::NoExec,
             MountOption::NoAtime,
             MountOption::FSName("rcapture".to_owned()),
@@ -40,16 +39,12 @@ impl Mounted {
         Ok(Self { session, at: at.to_owned() })
     }
 
-    /// Whether somebody has unmounted it.
-    #[allow(dead_code, reason = "for a dump that is being received")]
-    pub(crate) fn is_over(&self) -> bool {
-        self.session.guard.is_finished()
-    }
-
     /// Unmounts it, also while somebody is in it.
     pub(crate) fn unmount(self) {
         let Self { session, at } = self;
         if session.guard.is_finished() {
+            // Somebody has unmounted it. Dropped, the session would unmount what is mounted there by now.
+            std::mem::forget(session);
             return;
         }
         let Err(error) = session.umount_and_join() else { return };

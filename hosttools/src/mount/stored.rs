@@ -1,6 +1,7 @@
 //! A finished dump, mounted.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,12 +36,12 @@ pub fn mount(
     mounted: impl FnOnce(),
 ) -> Result<(), Error> {
     let layout = Arc::new(layout(dump)?);
-    let texts = StoredTexts::of(dump, name, &layout)?;
+    let (over, is_over) = UnixStream::pair().map_err(Error::io("make a socket pair for", at))?;
+    let texts = StoredTexts::of(dump, name, &layout, over)?;
     let memory = Stored { dump, layout };
     // All is here: nobody waits.
     let desk = Arc::new(Desk::new(Duration::MAX));
-    let (over, is_over) = UnixStream::pair().map_err(Error::io("make a socket pair for", at))?;
-    let file_system = FileSystem::new(Arc::clone(&desk), Arc::new(texts), over);
+    let file_system = FileSystem::new(Arc::clone(&desk), Arc::new(texts));
     let mounting = Mounted::new(file_system, at)?;
     mounted();
     let waited = thread::scope(|scope| {
@@ -84,7 +85,9 @@ impl Memory for Stored<'_> {
         Presence::Here
     }
 
-    fn want(&self, _pages: &[u64]) {}
+    fn want(&self) {}
+
+    fn is_read(&self, _pa: u64, _bytes: u64) {}
 
     fn pages(&self) -> Box<dyn Pages + '_> {
         Box::new(StoredPages { dump: self.dump, reader: self.dump.reader() })
@@ -110,13 +113,15 @@ impl Pages for StoredPages<'_> {
 }
 
 struct StoredTexts {
+    /// Written to when nothing is mounted any more.
+    over: UnixStream,
     vmcore_bytes: u64,
     log: Arc<[u8]>,
     status: String,
 }
 
 impl StoredTexts {
-    fn of(dump: &dyn Dump, name: &Path, layout: &Layout) -> Result<Self, Error> {
+    fn of(dump: &dyn Dump, name: &Path, layout: &Layout, over: UnixStream) -> Result<Self, Error> {
         let mut text = Vec::new();
         // A dump without a log is a dump nevertheless.
         let has_log = log::write(dump, &mut text);
@@ -133,7 +138,7 @@ impl StoredTexts {
             if facts.is_complete { "yes" } else { "no" },
             data + filled,
         );
-        Ok(Self { vmcore_bytes: layout.bytes(), log: text.into(), status })
+        Ok(Self { over, vmcore_bytes: layout.bytes(), log: text.into(), status })
     }
 }
 
@@ -148,5 +153,10 @@ impl Texts for StoredTexts {
 
     fn status(&self, waiting: usize) -> String {
         format!("{}readers waiting  {waiting}\n", self.status)
+    }
+
+    fn is_unmounted(&self) {
+        // Gone: then nobody needs to know.
+        let _ = (&self.over).write(&[0]);
     }
 }

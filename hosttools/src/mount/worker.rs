@@ -14,7 +14,7 @@ pub(crate) fn work(desk: &Desk, memory: &dyn Memory) {
     }
 }
 
-fn answer(desk: &Desk, memory: &dyn Memory, pages: &mut dyn Pages, request: Request) {
+fn answer(desk: &Desk, memory: &dyn Memory, pages: &mut dyn Pages, mut request: Request) {
     let Some(layout) = memory.layout() else { return desk.park(request) };
     let Wish::Read { offset, bytes, .. } = request.wish else {
         if let Wish::Open(reply) = request.wish {
@@ -23,9 +23,15 @@ fn answer(desk: &Desk, memory: &dyn Memory, pages: &mut dyn Pages, request: Requ
         return;
     };
     let found = Found::look(&layout, memory, (offset, u64::from(bytes)));
+    if std::mem::take(&mut request.is_new)
+        && let Some((pa, bytes)) = found.memory
+    {
+        memory.is_read(pa, bytes);
+    }
     if !found.missing.is_empty() {
-        memory.want(&found.missing);
-        return desk.park(request);
+        request.missing = found.missing;
+        desk.park(request);
+        return memory.want();
     }
     let Wish::Read { reply, .. } = request.wish else { return };
     match read(&layout, pages, memory.page_bytes(), offset, found.bytes) {
@@ -47,12 +53,14 @@ struct Found {
     is_cut: bool,
     /// Pages of it that are not here yet, ascending.
     missing: Vec<u64>,
+    /// The last piece of memory in it: physical address and bytes.
+    memory: Option<(u64, u64)>,
 }
 
 impl Found {
     fn look(layout: &Layout, memory: &dyn Memory, (offset, bytes): (u64, u64)) -> Self {
         let page_bytes = memory.page_bytes() as u64;
-        let mut found = Self { bytes: 0, is_cut: false, missing: Vec::new() };
+        let mut found = Self { bytes: 0, is_cut: false, missing: Vec::new(), memory: None };
         while found.bytes < bytes {
             let left = bytes - found.bytes;
             found.bytes += match layout.at(offset + found.bytes) {
@@ -69,7 +77,12 @@ impl Found {
                             break;
                         }
                     }
-                    left.min(bytes).min(page_bytes - pa % page_bytes)
+                    let here = left.min(bytes).min(page_bytes - pa % page_bytes);
+                    found.memory = Some(match found.memory {
+                        Some((start, before)) if start + before == pa => (start, before + here),
+                        _ => (pa, here),
+                    });
+                    here
                 }
             };
         }

@@ -32,6 +32,7 @@ use super::served::{Ending, Served};
 use super::wait::TICK;
 use super::{Options, Outcome, directory};
 use crate::Error;
+use crate::mount::LiveMount;
 
 /// Connections that may be without a session header at the same time; the oldest makes room for another. A sender says
 /// its header at once.
@@ -72,7 +73,7 @@ pub struct Listening {
 }
 
 /// Receives dumps from all machines that connect to `address` (`HOST:PORT`), until `stop` becomes readable; or one only
-/// ([`Listening::once`]), and tells what came of it.
+/// ([`Listening::once`]), and tells what came of it. Only that one can be mounted.
 ///
 /// # Errors
 /// [`Error`], if the port cannot be listened on; with [`Listening::once`] also if the dump could not be written.
@@ -88,6 +89,9 @@ pub fn listen(
     let socket = TcpListener::bind(address).map_err(io())?;
     socket.set_nonblocking(true).map_err(io())?;
     let max_sessions = if listening.once { 1 } else { limits.max_sessions };
+    // One directory shows one session.
+    let mount = options.mount.as_ref().filter(|_| listening.once);
+    let mount = mount.map(|mount| mount.mount(address)).transpose()?;
     let listener = Listener {
         socket,
         stop,
@@ -98,6 +102,7 @@ pub fn listen(
         sessions: Mutex::default(),
         dismissals: AtomicUsize::new(0),
         writing: Mutex::new(()),
+        mount: Mutex::new(mount),
     };
     listener.teller.tell(Notice::Listening { address: listener.socket.local_addr().map_err(io())? });
     thread::scope(|scope| listener.run(scope)).map_err(io())?;
@@ -123,6 +128,8 @@ struct Listener<'a> {
     dismissals: AtomicUsize,
     /// Held while a vmcore is written: one after the other, for memory's sake.
     writing: Mutex<()>,
+    /// Where the only session is shown, until its vmcore is written.
+    mount: Mutex<Option<LiveMount>>,
 }
 
 /// The sessions of a listener.
@@ -152,6 +159,10 @@ struct Happened {
 }
 
 impl Listener<'_> {
+    fn mount(&self) -> MutexGuard<'_, Option<LiveMount>> {
+        self.mount.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,7 +267,13 @@ impl Listener<'_> {
             return self.reject(peer, "too little is free on the disk");
         }
         let progress = Progress::among(self.teller.clone(), peer);
-        let begun = Reception::new(self.options, Mode::Answer, progress).and_then(|reception| {
+        let pull = self
+            .options
+            .mount
+            .as_ref()
+            .zip(self.mount().as_ref())
+            .map(|(options, mount)| options.pull(mount));
+        let begun = Reception::new(self.options, Mode::Answer, progress, pull).and_then(|reception| {
             let waker = reception.waker()?;
             let (successors, connections) = channel();
             let (id, header) = (connection.id, connection.header.clone());
@@ -305,6 +322,8 @@ impl Listener<'_> {
             {
                 live.successors = None;
             }
+            // Nobody reads what is about to be written.
+            drop(self.mount().take());
             turn = Some(self.writing.lock().unwrap_or_else(PoisonError::into_inner));
         });
         drop(turn);

@@ -39,6 +39,8 @@ pub(super) struct Received {
     pub(super) kept_pages: Option<u64>,
     /// Compressed bytes that have come.
     pub(super) bytes: u64,
+    /// Pages that only answers to requests have brought.
+    pub(super) only_asked: u64,
 }
 
 /// Shows progress, and keeps other text out of its way.
@@ -103,6 +105,11 @@ impl Progress {
         }
     }
 
+    /// The session can be looked at in `directory`.
+    pub(super) fn is_mounted(&self, directory: &Path) {
+        self.say(&format!("it can be looked at: crash vmlinux {}", directory.join("vmcore").display()));
+    }
+
     pub(super) fn warn(&self, what: &str) {
         match &self.among {
             Some(Among { teller, directory, .. }) => teller.tell(Notice::Warning { directory, what }),
@@ -152,7 +159,7 @@ impl Progress {
     }
 
     /// Tells programs how far it is.
-    fn tell(&self, Received { pass, pages, kept_pages, bytes }: Received) {
+    fn tell(&self, Received { pass, pages, kept_pages, bytes, .. }: Received) {
         if let Some(Among { teller, directory, .. }) = &self.among {
             teller.tell(Notice::Progress { directory, pass: &pass_name(pass), pages, kept_pages, bytes });
         }
@@ -192,7 +199,7 @@ impl Drop for Progress {
     }
 }
 
-fn pass_name(number: u8) -> Cow<'static, str> {
+pub(super) fn pass_name(number: u8) -> Cow<'static, str> {
     Pass::from_number(number).map_or_else(|| format!("pass {number}").into(), |pass| pass.name().into())
 }
 

@@ -11,7 +11,8 @@ use super::Options;
 use super::console::Console;
 use super::line::Mode;
 use super::outbox::Outbox;
-use super::progress::Progress;
+use super::progress::{Progress, Received, pass_name};
+use super::pull::Pull;
 use super::session::Session;
 use crate::Error;
 
@@ -25,6 +26,9 @@ const SENDER_GONE: Duration = Duration::from_millis(1200);
 
 /// For so long it is told again.
 const STORED_LINGER: Duration = Duration::from_secs(3);
+
+/// For so long the sender is not told that the end is stored, if it is to stay and has not said that it does.
+const END_HELD_BACK: Duration = Duration::from_millis(1500);
 
 /// Blocks kept while the session header has not come: it is repeated every 10 s.
 const MAX_WAITING_BYTES: usize = 64 << 20;
@@ -42,6 +46,7 @@ pub(super) enum Reason {
     TooManyBytes,
     Absurd,
     Stalled,
+    Released,
 }
 
 impl Reason {
@@ -57,6 +62,7 @@ impl Reason {
             Self::TooManyBytes => "the limit of bytes per session was reached",
             Self::Absurd => "it told of more memory than the machine in its header has",
             Self::Stalled => "nothing new came for long",
+            Self::Released => "the machine was released before the end",
         }
     }
 }
@@ -71,18 +77,26 @@ pub(super) struct Reception<'a> {
 }
 
 impl<'a> Reception<'a> {
-    /// Of which nothing has come yet.
+    /// Of which nothing has come yet. `pull`: what asks for pages, if the session is mounted.
     ///
     /// # Errors
     /// Those of making a socket pair.
-    pub(super) fn new(options: &'a Options, mode: Mode, progress: Progress) -> io::Result<Self> {
+    pub(super) fn new(
+        options: &'a Options,
+        mode: Mode,
+        progress: Progress,
+        pull: Option<Pull>,
+    ) -> io::Result<Self> {
         let (woken, waker) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
+        if let Some(pull) = &pull {
+            pull.live().set_waker(waker.try_clone()?);
+        }
         Ok(Self {
             receiver: Receiver::new(random_id()),
             outbox: Outbox::default(),
-            state: State::new(options, mode, progress, waker.try_clone()?),
+            state: State::new(options, mode, progress, waker.try_clone()?, pull),
             woken,
             waker,
         })
@@ -132,7 +146,7 @@ impl<'a> Reception<'a> {
 
     /// Another line takes the place of the one before: the sender of the session has connected again.
     pub(super) fn line_changed(&mut self) {
-        self.receiver = Receiver::new(random_id());
+        self.receiver.line_changed(random_id());
         self.outbox = Outbox::default();
         self.state.line_changed();
     }
@@ -167,9 +181,22 @@ impl<'a> Reception<'a> {
         self.receiver.stats()
     }
 
-    /// Why there is nothing to wait for any more.
+    /// Why nothing more comes over the line, or nobody is to wait for it.
     pub(super) fn is_over(&mut self) -> Option<Reason> {
-        self.state.is_over()
+        let stays = self.receiver.service_of_sender().is_some_and(|service| service.stays);
+        self.state.is_over(stays)
+    }
+
+    /// Whether somebody may read what has come although nothing more comes.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.state.session.is_some() && self.state.is_looked_at()
+    }
+
+    /// Nothing more comes over the line.
+    pub(super) fn nothing_more_comes(&self) {
+        if let Some(pull) = &self.state.pull {
+            pull.live().nothing_more_comes();
+        }
     }
 
     /// Tells the user, once, that what comes looks like nothing known.
@@ -193,7 +220,6 @@ pub(super) fn random_id() -> u8 {
 /// A block that came before its session's header.
 struct Waiting {
     session: SessionId,
-    stream: u8,
     number: u32,
     generation: u32,
     encoded: Vec<u8>,
@@ -213,6 +239,15 @@ struct State<'a> {
     is_closed: bool,
     /// Since when all of it is stored.
     stored_at: Option<Instant>,
+    /// Since when the sender is not told that the end is stored.
+    held_back_at: Option<Instant>,
+    /// Asks for pages, if the session is mounted.
+    pull: Option<Pull>,
+    /// Where the numbers of requests begin, until the receiver has been told.
+    first_request: Option<u32>,
+    warned_of_answers: bool,
+    /// Whether the user knows that the session can be looked at, or that the machine cannot be asked.
+    told_of_mount: bool,
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     another_session: bool,
@@ -227,7 +262,13 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn new(options: &'a Options, mode: Mode, progress: Progress, notify: UnixStream) -> Self {
+    fn new(
+        options: &'a Options,
+        mode: Mode,
+        progress: Progress,
+        notify: UnixStream,
+        pull: Option<Pull>,
+    ) -> Self {
         Self {
             options,
             mode,
@@ -238,6 +279,11 @@ impl<'a> State<'a> {
             resume_at: None,
             is_closed: false,
             stored_at: None,
+            held_back_at: None,
+            pull,
+            first_request: None,
+            warned_of_answers: false,
+            told_of_mount: false,
             waiting: Vec::new(),
             waiting_bytes: 0,
             another_session: false,
@@ -271,16 +317,25 @@ impl<'a> State<'a> {
             Event::Session(id, header) => self.begin(id, header),
             Event::Block { session: id, stream, number, generation, encoded } => match &mut self.session {
                 Some(session) if session.id() == id => {
-                    session.block(stream, number, generation, encoded)?;
-                    self.tell_of_log();
+                    if stream == 0 {
+                        session.block(number, generation, encoded)?;
+                        self.tell_of_log();
+                    } else {
+                        self.answer_came(number, generation, encoded)?;
+                    }
+                    if let Some(pull) = &self.pull {
+                        pull.live().has_grown();
+                    }
                     Ok(())
                 }
                 Some(_) => Ok(()),
+                // Nobody has asked for anything yet.
+                None if stream != 0 => Ok(()),
                 None => {
                     self.waiting_bytes += encoded.len();
                     if self.waiting_bytes <= MAX_WAITING_BYTES {
                         let encoded = encoded.to_vec();
-                        self.waiting.push(Waiting { session: id, stream, number, generation, encoded });
+                        self.waiting.push(Waiting { session: id, number, generation, encoded });
                     }
                     Ok(())
                 }
@@ -294,7 +349,7 @@ impl<'a> State<'a> {
                 None => {
                     // A sender that does not hear us does not send them again.
                     if self.mode == Mode::Answer {
-                        self.waiting.retain(|block| block.stream != 0 || block.number < first_block);
+                        self.waiting.retain(|block| block.number < first_block);
                     }
                     Ok(())
                 }
@@ -331,10 +386,37 @@ impl<'a> State<'a> {
             self.waiting.clear();
         }
         for block in self.waiting.drain(..).filter(|block| block.session == id) {
-            session.block(block.stream, block.number, block.generation, &block.encoded)?;
+            session.block(block.number, block.generation, &block.encoded)?;
+        }
+        self.first_request = Some(session.next_request());
+        if let Some(pull) = &self.pull {
+            let (assembly, journal) = session.share()?;
+            pull.live().begin(assembly, journal);
+            pull.live().say(|said| session.directory().clone_into(&mut said.directory));
         }
         self.session = Some(session);
         self.tell_of_log();
+        Ok(())
+    }
+
+    /// An answer to a request has come. One that nobody has asked for is passed over: it may be of an earlier receiver's,
+    /// or of no honest sender's.
+    fn answer_came(&mut self, number: u32, generation: u32, encoded: &[u8]) -> Result<(), Error> {
+        let (Some(session), Some(pull)) = (&mut self.session, &mut self.pull) else { return Ok(()) };
+        let mut about = None;
+        session.answer(number, generation, encoded, |pages| {
+            let is_wanted = pull.take_answer(number, &pages);
+            about = Some((pages, is_wanted));
+            is_wanted
+        })?;
+        match about {
+            Some((pages, true)) => pull.live().is_answered(pages),
+            Some((_, false)) | None => {
+                if !std::mem::replace(&mut self.warned_of_answers, true) {
+                    self.progress.warn("it answered what nobody had asked, which is passed over");
+                }
+            }
+        }
         Ok(())
     }
 
@@ -370,13 +452,62 @@ impl<'a> State<'a> {
         if let Some((next_block, cursor)) = self.resume_at.take() {
             receiver.resume_at(next_block, cursor);
         }
+        if let Some(number) = self.first_request.take() {
+            receiver.set_first_request(number);
+        }
+        let is_held_back = self.is_end_held_back(receiver);
         if let Some(session) = &mut self.session {
-            receiver.set_durable(session.durable());
+            let durable = session.durable();
+            let end = session.end_blocks().filter(|_| is_held_back).unwrap_or(u32::MAX);
+            receiver.set_durable(durable.min(end));
+        }
+        if let (Some(pull), Some(session), Mode::Answer) = (&mut self.pull, &self.session, self.mode) {
+            pull.ask(receiver, session.page_shift());
         }
         let replies = receiver.take_replies();
         if self.mode == Mode::Answer {
             outbox.add(&replies);
         }
+    }
+
+    /// Whether the sender is not told yet that the end is stored: it would go, before it has heard that it is to stay.
+    fn is_end_held_back(&mut self, receiver: &Receiver) -> bool {
+        let stays = receiver.service_of_sender().map(|service| service.stays);
+        let is_stored = self.session.as_mut().is_some_and(Session::is_stored);
+        if !(is_stored && self.is_looked_at() && stays == Some(false)) {
+            return false;
+        }
+        self.held_back_at.get_or_insert_with(Instant::now).elapsed() < END_HELD_BACK
+    }
+
+    /// Whether somebody may look at the session, and has not let the machine go.
+    fn is_looked_at(&self) -> bool {
+        let live = self.pull.as_ref().map(Pull::live);
+        live.is_some_and(|live| live.is_mounted() && !live.is_released())
+    }
+
+    /// Tells those who look at it how it goes.
+    fn say(&mut self, receiver: &Receiver) {
+        let (Some(pull), Some(session)) = (&self.pull, &self.session) else { return };
+        let Received { pass, pages, kept_pages, only_asked, .. } = session.received();
+        let service = receiver.service_of_sender();
+        if let Some(mount) = &self.options.mount
+            && pull.live().is_described()
+            && !std::mem::replace(&mut self.told_of_mount, true)
+        {
+            self.progress.is_mounted(&mount.directory);
+            if service.is_none() || self.mode == Mode::ListenOnly {
+                self.progress
+                    .warn("the machine cannot be asked for pages: they are there once their turn has come");
+            }
+        }
+        pull.live().say(|said| {
+            said.heard_at = Some(self.heard_at);
+            said.pass = pass_name(pass).into_owned();
+            (said.pages, said.kept_pages, said.only_asked) = (pages, kept_pages, only_asked);
+            said.serves = Some(service.is_some() && self.mode == Mode::Answer);
+            said.stays = service.is_some_and(|service| service.stays);
+        });
     }
 
     fn tick(&mut self, receiver: &Receiver) {
@@ -387,10 +518,16 @@ impl<'a> State<'a> {
         }
         if let Some(session) = &self.session {
             self.progress.show(session.received());
+            self.say(receiver);
         }
     }
 
-    fn is_over(&mut self) -> Option<Reason> {
+    /// `stays`: the sender is there for whoever looks at it.
+    fn is_over(&mut self, stays: bool) -> Option<Reason> {
+        let is_looked_at = self.is_looked_at();
+        let is_released = self.pull.as_ref().is_some_and(|pull| pull.live().is_released());
+        let is_given_up =
+            self.pull.as_ref().is_some_and(|pull| pull.is_on_demand() && !pull.live().is_mounted());
         let session = self.session.as_mut()?;
         let silence = self.heard_at.elapsed();
         if self.another_session {
@@ -399,8 +536,18 @@ impl<'a> State<'a> {
         if session.is_absurd() {
             return Some(Reason::Absurd);
         }
+        if is_looked_at && stays {
+            return None;
+        }
+        if is_given_up && !is_released {
+            return Some(Reason::Stopped);
+        }
+        let end_reason = |session: &Session| match session.end_reason() {
+            Reason::BudgetSpent if is_released => Reason::Released,
+            reason => reason,
+        };
         if self.mode == Mode::ListenOnly && session.has_ended() {
-            let reason = session.end_reason();
+            let reason = end_reason(session);
             if reason != Reason::EndWithGaps {
                 return Some(reason);
             }
@@ -410,13 +557,13 @@ impl<'a> State<'a> {
             let is_over = self.is_closed
                 || silence.min(stored_at.elapsed()) >= SENDER_GONE
                 || stored_at.elapsed() >= STORED_LINGER;
-            return is_over.then(|| session.end_reason());
+            return is_over.then(|| end_reason(session));
         }
         self.stored_at = None;
         let end_linger = if self.mode == Mode::Answer { ANSWERED_END_LINGER } else { END_LINGER };
         if session.has_ended() && silence >= end_linger {
-            Some(session.end_reason())
-        } else if silence >= self.options.timeout {
+            Some(end_reason(session))
+        } else if silence >= self.options.timeout && !is_looked_at {
             Some(Reason::Silence)
         } else {
             None
@@ -446,6 +593,9 @@ impl<'a> State<'a> {
             rest.push('\n');
         }
         let _ = self.show(&rest);
+        if let Some(pull) = &self.pull {
+            pull.live().end();
+        }
         Some((self.session?, self.progress))
     }
 }

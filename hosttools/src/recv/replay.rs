@@ -17,7 +17,7 @@ use crate::Error;
 pub fn replay(connections: &[&[u8]], options: &Options) -> Result<Option<Outcome>, Error> {
     let progress = Progress::among(Teller::silent(), ([0, 0, 0, 0], 0).into());
     let io = Error::io("make a socket pair for", &options.directory);
-    let mut reception = Reception::new(options, Mode::Answer, progress).map_err(io)?;
+    let mut reception = Reception::new(options, Mode::Answer, progress, None).map_err(io)?;
     for (number, bytes) in connections.iter().enumerate() {
         if number > 0 {
             reception.line_changed();

@@ -108,14 +108,22 @@ impl<'a> Served<'a> {
         self.push(&first.heard)?;
         let mut buf = vec![0; READ_BYTES];
         let mut is_quiet = false;
+        let mut over = None;
         let reason = loop {
             if let Some(line) = &mut self.line {
                 self.reception.answer(line);
             }
-            if let Some(reason) = self.reception.is_over().or_else(|| self.limit_reached(options, limits)) {
-                break reason;
-            }
-            if self.looked_at_disk.is_none_or(|at| at.elapsed() >= DISK_EVERY) {
+            let reason =
+                over.or_else(|| self.reception.is_over()).or_else(|| self.limit_reached(options, limits));
+            if let Some(reason) = reason {
+                if !self.reception.is_looked_at() {
+                    break reason;
+                }
+                if over.replace(reason).is_none() {
+                    self.line = None;
+                    self.reception.nothing_more_comes();
+                }
+            } else if self.looked_at_disk.is_none_or(|at| at.elapsed() >= DISK_EVERY) {
                 self.looked_at_disk = Some(Instant::now());
                 if is_disk_full(&options.directory, limits.keep_free) {
                     return self.suspend();
@@ -123,7 +131,7 @@ impl<'a> Served<'a> {
             }
             let ready = wait(self.line.as_ref(), self.reception.has_replies(), stop, self.reception.woken());
             match ready.map_err(Error::io("wait for", options.directory.as_path()))? {
-                Ready::Stop => break Reason::Stopped,
+                Ready::Stop => break over.unwrap_or(Reason::Stopped),
                 Ready::Nothing => {
                     self.reception.idle()?;
                     is_quiet = self.reception.silence() >= HALF_OPEN;
@@ -134,7 +142,9 @@ impl<'a> Served<'a> {
                     is_quiet = false;
                 }
             }
-            self.change_lines(is_quiet)?;
+            if over.is_none() {
+                self.change_lines(is_quiet)?;
+            }
         };
         for connection in self
             .successor
@@ -157,7 +167,9 @@ impl<'a> Served<'a> {
         }
         if limits.max_bytes.is_some_and(|most| bytes > most) {
             Some(Reason::TooManyBytes)
-        } else if self.grew.1.elapsed() >= options.timeout.saturating_mul(STALLED_TIMEOUTS) {
+        } else if !self.reception.is_looked_at()
+            && self.grew.1.elapsed() >= options.timeout.saturating_mul(STALLED_TIMEOUTS)
+        {
             Some(Reason::Stalled)
         } else {
             None

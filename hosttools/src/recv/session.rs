@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use wire::{Cursor, LineStats, SessionEnd, SessionHeader, SessionId};
+use wire::{ANSWERS, Cursor, LineStats, SessionEnd, SessionHeader, SessionId};
 
 use super::dmesg::Dmesg;
 use super::line::Mode;
@@ -23,6 +25,10 @@ use crate::journal::Writer;
 use crate::log::Extent;
 use crate::write;
 
+fn shared(assembly: Assembly) -> Arc<RwLock<Assembly>> {
+    Arc::new(RwLock::new(assembly))
+}
+
 /// A session that is being received.
 pub(super) struct Session {
     directory: PathBuf,
@@ -30,7 +36,8 @@ pub(super) struct Session {
     journal: Writer<File>,
     console: File,
     syncer: Syncer,
-    assembly: Assembly,
+    /// Read by a mounted file system, too.
+    assembly: Arc<RwLock<Assembly>>,
     dmesg: Dmesg,
     /// The pass that came last.
     pass: u8,
@@ -81,7 +88,7 @@ impl Session {
         sync_directory(parent)?;
         Ok(Self {
             dmesg: Dmesg::in_directory(&directory),
-            assembly: Assembly::new(id, header.clone(), &directory),
+            assembly: shared(Assembly::new(id, header.clone(), &directory)),
             directory,
             journal_path: journal_path.clone(),
             journal,
@@ -112,7 +119,7 @@ impl Session {
             console,
             pass: 0,
             bytes: assembly.encoded_bytes(),
-            assembly,
+            assembly: shared(assembly),
             resume_at: (0, Cursor::START),
             durable: 0,
             unsynced: VecDeque::new(),
@@ -125,11 +132,12 @@ impl Session {
     /// another receiver, than before.
     pub(super) fn take_up(&mut self, mode: Mode) -> Result<(), Error> {
         let io = |error| Error::io("write journal", &self.journal_path)(error);
-        let (next_block, cursor) = self.assembly.resume_at();
+        let (next_block, cursor) = self.assembly().resume_at();
         // The sender makes them again. One that does not hear us does not: then they are better than nothing.
-        if mode == Mode::Answer && (self.assembly.has_gaps() || next_block < self.assembly.prefix()) {
+        if mode == Mode::Answer && (self.assembly().has_gaps() || next_block < self.assembly().prefix()) {
             self.journal.restart(next_block).map_err(io)?;
-            self.assembly.restart(next_block).map_err(|error| self.index(error))?;
+            let restarted = self.assembly_mut().restart(next_block);
+            restarted.map_err(|error| self.index(error))?;
         }
         self.journal.get_mut().sync_data().map_err(io)?;
         self.pass = cursor.pass;
@@ -141,7 +149,7 @@ impl Session {
 
     /// Whether it is the session with this header.
     pub(super) fn is(&self, id: SessionId, header: &SessionHeader) -> bool {
-        self.id() == id && self.assembly.header() == header
+        self.id() == id && self.assembly().header() == header
     }
 
     /// Bytes of its journal.
@@ -151,7 +159,7 @@ impl Session {
 
     /// Whether anything but its header has come.
     pub(super) fn has_blocks(&self) -> bool {
-        self.assembly.next_block() != 0
+        self.assembly().next_block() != 0
     }
 
     /// Puts the journal on disk, for a later receiver to go on with.
@@ -172,7 +180,7 @@ impl Session {
     }
 
     pub(super) fn id(&self) -> SessionId {
-        self.assembly.session()
+        self.assembly().session()
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -184,30 +192,85 @@ impl Session {
         self.resume_at
     }
 
-    /// Takes a block: into the journal first.
-    pub(super) fn block(
+    /// Takes a block of the passes: into the journal first.
+    pub(super) fn block(&mut self, number: u32, generation: u32, encoded: &[u8]) -> Result<(), Error> {
+        self.store((0, number), generation, encoded, |_| true)
+    }
+
+    /// Takes an answer to a request: into the journal first, if `is_wanted` says so of the pages that it is about.
+    pub(super) fn answer(
         &mut self,
-        stream: u8,
         number: u32,
         generation: u32,
         encoded: &[u8],
+        is_wanted: impl FnOnce(Range<u64>) -> bool,
     ) -> Result<(), Error> {
-        if self.assembly.has((stream, number), generation).map_err(|error| self.index(error))? {
+        let page_shift = u32::from(self.assembly().header().page_shift);
+        self.store((ANSWERS, number), generation, encoded, |summary| {
+            summary.and_then(|summary| summary.answers(page_shift)).is_some_and(is_wanted)
+        })
+    }
+
+    fn store(
+        &mut self,
+        (stream, number): (u8, u32),
+        generation: u32,
+        encoded: &[u8],
+        is_wanted: impl FnOnce(Option<&Summary>) -> bool,
+    ) -> Result<(), Error> {
+        let is_here = self.assembly().has((stream, number), generation);
+        if is_here.map_err(|error| self.index(error))? {
+            return Ok(());
+        }
+        let page_shift = u32::from(self.assembly().header().page_shift);
+        let summary = Summary::of(self.assembly().next_block(), encoded, page_shift).ok();
+        if !is_wanted(summary.as_ref()) {
             return Ok(());
         }
         let offset = self
             .journal
             .block(stream, number, generation, encoded)
             .map_err(Error::io("write journal", &self.journal_path))?;
-        let page_shift = u32::from(self.assembly.header().page_shift);
-        let summary = Summary::of(self.assembly.next_block(), encoded, page_shift).ok();
-        if let Some(summary) = &summary {
+        if let Some(summary) = summary.as_ref().filter(|_| stream == 0) {
             self.pass = summary.header.start.pass;
         }
         self.bytes += encoded.len() as u64;
-        let added = self.assembly.add((stream, number), generation, offset, encoded.len(), summary);
+        let added = self.assembly_mut().add((stream, number), generation, offset, encoded.len(), summary);
         added.map_err(|error| self.index(error))?;
         self.written()
+    }
+
+    fn assembly(&self) -> RwLockReadGuard<'_, Assembly> {
+        self.assembly.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assembly_mut(&self) -> RwLockWriteGuard<'_, Assembly> {
+        self.assembly.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has come so far, and the journal that it is in, for others to read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], if the journal cannot be had a second time.
+    pub(super) fn share(&self) -> Result<(Arc<RwLock<Assembly>>, File), Error> {
+        let journal =
+            File::open(&self.journal_path).map_err(Error::io("open journal", &self.journal_path))?;
+        Ok((Arc::clone(&self.assembly), journal))
+    }
+
+    /// The first number of a request that no answer has had yet.
+    pub(super) fn next_request(&self) -> u32 {
+        self.assembly().next_request()
+    }
+
+    /// Bytes of a page, as a power of 2.
+    pub(super) fn page_shift(&self) -> u32 {
+        self.assembly().header().page_shift.into()
+    }
+
+    /// Blocks from number 0 on, without the end, if that has come.
+    pub(super) fn end_blocks(&self) -> Option<u32> {
+        self.assembly().said_end().map(|end| end.blocks)
     }
 
     fn index(&self, error: std::io::Error) -> Error {
@@ -216,13 +279,15 @@ impl Session {
 
     /// The file with the kernel log, when it has just been written.
     pub(super) fn new_log(&mut self) -> Option<&Path> {
-        self.dmesg.look_at(&self.assembly).then(|| self.dmesg.path())
+        let assembly = self.assembly.read().unwrap_or_else(PoisonError::into_inner);
+        self.dmesg.look_at(&assembly).then(|| self.dmesg.path())
     }
 
     /// The sender went back: blocks from `first_block` on come again.
     pub(super) fn restart(&mut self, first_block: u32) -> Result<(), Error> {
         self.journal.restart(first_block).map_err(Error::io("write journal", &self.journal_path))?;
-        self.assembly.restart(first_block).map_err(|error| self.index(error))?;
+        let restarted = self.assembly_mut().restart(first_block);
+        restarted.map_err(|error| self.index(error))?;
         self.durable = self.durable.min(first_block);
         self.unsynced.clear();
         self.written()
@@ -230,18 +295,18 @@ impl Session {
 
     /// The sender has said all it had to say.
     pub(super) fn end(&mut self, end: &SessionEnd) -> Result<(), Error> {
-        if self.assembly.said_end() == Some(*end) {
+        if self.assembly().said_end() == Some(*end) {
             return Ok(());
         }
         self.journal.end(end).map_err(Error::io("write journal", &self.journal_path))?;
-        self.assembly.end(*end);
+        self.assembly_mut().end(*end);
         self.written()
     }
 
     /// The journal has grown.
     fn written(&mut self) -> Result<(), Error> {
-        let blocks = self.assembly.prefix();
-        let has_end = self.assembly.said_end().is_some_and(|end| end.blocks == blocks);
+        let blocks = self.assembly().prefix();
+        let has_end = self.end_blocks().is_some_and(|end| end == blocks);
         let stored = blocks.saturating_add(u32::from(has_end));
         if stored != self.unsynced.back().map_or(self.durable, |&(_, before)| before) {
             self.unsynced.push_back((self.journal.length(), stored));
@@ -261,12 +326,12 @@ impl Session {
     /// Whether all blocks and the end are on disk: the sender may go.
     pub(super) fn is_stored(&mut self) -> bool {
         let durable = self.durable();
-        self.assembly.said_end().is_some_and(|end| durable > end.blocks)
+        self.end_blocks().is_some_and(|end| durable > end)
     }
 
     /// Whether the sender tells of more than any machine of its size has.
     pub(super) fn is_absurd(&self) -> bool {
-        self.assembly.is_absurd()
+        self.assembly().is_absurd()
     }
 
     /// Text of the console, free of control characters.
@@ -276,17 +341,20 @@ impl Session {
     }
 
     pub(super) fn received(&self) -> Received {
-        let Self { pass, bytes, ref assembly, .. } = *self;
-        Received { pass, bytes, pages: assembly.pages(), kept_pages: assembly.kept_pages() }
+        let Self { pass, bytes, .. } = *self;
+        let assembly = self.assembly();
+        let (pages, only_asked) = (assembly.pages(), assembly.only_asked());
+        Received { pass, bytes, pages, kept_pages: assembly.kept_pages(), only_asked }
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.assembly.said_end().is_some()
+        self.end_blocks().is_some()
     }
 
     /// Why there is nothing to wait for once the line is done, whether all came or not.
     pub(super) fn end_reason(&self) -> Reason {
-        match (self.assembly.has_all(), self.assembly.is_cut()) {
+        let (has_all, is_cut) = (self.assembly().has_all(), self.assembly().is_cut());
+        match (has_all, is_cut) {
             (false, _) => Reason::EndWithGaps,
             (true, true) => Reason::BudgetSpent,
             (true, false) => Reason::Complete,
@@ -305,12 +373,20 @@ impl Session {
         let Self { directory, journal_path, journal, syncer, assembly, dmesg, .. } = self;
         syncer.finish()?;
         let file = journal.into_inner();
+        let received = match Arc::try_unwrap(assembly) {
+            Ok(assembly) => {
+                let assembly = assembly.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
+                JournalDump::received(&journal_path, reader, assembly)?
+            }
+            // A reader of the mounted session is at it still.
+            Err(_) => JournalDump::open(&journal_path)?,
+        };
+        let assembly = received.assembly();
         let is_complete = assembly.is_complete();
         let (id, header, stored) = (assembly.session(), assembly.header().clone(), assembly.resume_at());
-        let bad_blocks = assembly.bad_blocks();
-        let kept_pages = assembly.kept_pages();
-        let reader = file.try_clone().map_err(Error::io("read journal", &journal_path))?;
-        let received = JournalDump::received(&journal_path, reader, assembly)?;
+        let (bad_blocks, kept_pages) = (assembly.bad_blocks(), assembly.kept_pages());
+        let only_asked = assembly.only_asked();
         let explained = Filtered::incomplete(&received);
         let dump: &dyn Dump = explained.as_ref().map_or(&received, |explained| explained);
         let pages = Pages::of(dump)?;
@@ -331,6 +407,9 @@ impl Session {
         );
         if pages.given_up != 0 {
             summary += &format!(", {} damaged or offline pages were not to be read", pages.given_up);
+        }
+        if only_asked != 0 {
+            summary += &format!(", {only_asked} pages came only because they were asked for");
         }
         if !is_complete {
             summary += &format!("; {why}, {} pages are missing", pages.missing);
@@ -391,7 +470,7 @@ mod tests {
 
     fn push(session: &mut Session, number: u32) {
         let encoded = block(number);
-        session.block(0, number, wire::generation(&encoded), &encoded).unwrap();
+        session.block(number, wire::generation(&encoded), &encoded).unwrap();
     }
 
     #[test]
@@ -413,7 +492,7 @@ mod tests {
                 raw_bytes: u32::try_from(raw.len()).unwrap(),
             };
             let encoded = [&header.encode()[..], &raw].concat();
-            session.block(0, number, wire::generation(&encoded), &encoded).unwrap();
+            session.block(number, wire::generation(&encoded), &encoded).unwrap();
         }
         assert!(session.is_absurd());
     }
@@ -442,7 +521,7 @@ mod tests {
             };
             assert_eq!(session.resume_at(), (blocks, at), "cut at {cut}");
             (blocks..6).for_each(|number| push(&mut session, number));
-            assert_eq!(session.assembly.prefix(), 6);
+            assert_eq!(session.assembly().prefix(), 6);
             drop(session);
             let recovered = Recovered::read(&path, &File::open(&path).unwrap()).unwrap();
             assert_eq!((recovered.tail, recovered.assembly.prefix()), (Tail::Clean, 6), "cut at {cut}");

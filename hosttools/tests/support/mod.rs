@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod mounted;
+pub mod serving;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -131,14 +132,9 @@ impl Memory {
         let mut memory = Self { bytes };
         memory.put(ELFCOREHDR_PA, &elfcorehdr());
         memory.put(NOTES_PA, &[0; 0x4000]);
-        for cpu in 0..2_u8 {
-            let mut note = Vec::new();
-            push_note(CORE_NAME, NT_PRSTATUS, &[cpu + 1; 336], &mut note).unwrap();
-            memory.put(NOTES_PA + u64::from(cpu) * 0x1000, &note);
+        for (place, note) in (0..).zip(notes(vmcoreinfo)) {
+            memory.put(NOTES_PA + place * 0x1000, &note);
         }
-        let mut note = Vec::new();
-        push_note(VMCOREINFO_NAME, 0, vmcoreinfo, &mut note).unwrap();
-        memory.put(NOTES_PA + 0x2000, &note);
         memory
     }
 
@@ -475,6 +471,15 @@ impl Link for Wire {
     }
 }
 
+/// Those of two CPUs, and VMCOREINFO.
+fn notes(vmcoreinfo: &[u8]) -> [Vec<u8>; 3] {
+    let [mut first, mut second, mut info] = [const { Vec::new() }; 3];
+    push_note(CORE_NAME, NT_PRSTATUS, &[1; 336], &mut first).unwrap();
+    push_note(CORE_NAME, NT_PRSTATUS, &[2; 336], &mut second).unwrap();
+    push_note(VMCOREINFO_NAME, 0, vmcoreinfo, &mut info).unwrap();
+    [first, second, info]
+}
+
 fn elfcorehdr() -> Vec<u8> {
     let kernel = (0xffff_ffff_8100_0000, 0x20_0000, 0x4_0000);
     let ram = RAM.map(|(start, end)| (0xffff_8880_0000_0000 + start, start, end - start));
@@ -545,6 +550,7 @@ pub fn options(directory: &Path, write: write::Options) -> recv::Options {
         timeout: Duration::from_secs(20),
         keep_journal: false,
         record: None,
+        mount: None,
     }
 }
 

@@ -46,7 +46,6 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::Unwritable`], if no ELF core can hold it.
-    #[allow(dead_code, reason = "for a dump that is being received")]
     pub(crate) fn of_ram(facts: &Facts) -> Result<Self, Error> {
         let mut stretches: Vec<Stretch> = Vec::new();
         for range in facts.map.ranges() {
