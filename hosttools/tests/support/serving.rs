@@ -243,8 +243,8 @@ impl Machine {
                 self.is_stored |= self.said_end && durable == u64::from(self.end_now().blocks) + 1;
             }
             0xa2 if bytes[1] != self.receiver => {
+                // Its only receiver, over a line that loses nothing: it has what was sent.
                 self.receiver = bytes[1];
-                self.next_block = usize::try_from(word(&bytes[2..6])).unwrap();
                 self.header_at = None;
             }
             0xa3 if self.setup.serves => {
