@@ -22,6 +22,9 @@ const MAX_SOON: usize = 2;
 /// being answered.)
 const GIVE_UP: Duration = Duration::from_secs(1);
 
+/// One that nobody has waited for yet is given up after so long.
+const GIVE_UP_SOON: Duration = Duration::from_secs(5);
+
 /// Requests that were given up whose answers are taken, should they come.
 const MAX_LATE: usize = 256;
 
@@ -39,7 +42,7 @@ pub(super) struct Pull {
 struct Asked {
     pages: Range<u64>,
     urgency: Urgency,
-    /// When a reader waited for it last.
+    /// When a reader waited for it last, or it was asked for.
     wanted_at: Instant,
 }
 
@@ -139,11 +142,12 @@ impl Pull {
         number.is_some()
     }
 
-    /// Forgets what nobody waits for any more. What may be wanted soon is not waited for at all.
+    /// Forgets what nobody waits for any more.
     fn give_up(&mut self, receiver: &mut Receiver) {
         let late = &mut self.late;
         self.asked.retain(|&number, asked| {
-            let is_wanted = asked.urgency == Urgency::Soon || asked.wanted_at.elapsed() < GIVE_UP;
+            let patience = if asked.urgency == Urgency::Soon { GIVE_UP_SOON } else { GIVE_UP };
+            let is_wanted = asked.wanted_at.elapsed() < patience;
             if !is_wanted {
                 receiver.forget_request(number);
                 late.insert(number, asked.pages.clone());
