@@ -101,6 +101,7 @@ pub fn seeds() -> Vec<Seed> {
     ] {
         add("kdump_reader", name, vmcore(&journal, options));
     }
+    add("journal", "answered", answered(&journal));
     add("journal", "session", journal);
     for (method, filter) in [
         (Method::None, Filter::Delta(64)),
@@ -208,6 +209,27 @@ fn session() -> (Vec<u8>, Vec<u8>) {
     writer.end(&end).expect("memory");
 
     (line(&header, &encoded, &end), writer.into_inner())
+}
+
+/// The journal, and behind it answers to requests: one that goes by what it says it is about, one that does not.
+fn answered(journal: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::new();
+    Record::Fill { pfn: 9, pages: 1, word: 1 }.encode(&mut raw);
+    Record::Hole { pfn: 10, pages: 1, reason: 5 }.encode(&mut raw);
+    let mut writer = journal::Writer::go_on(journal.to_vec(), journal.len() as u64);
+    for (number, end) in [(0, 11), (1, 10)] {
+        let place = |position| Cursor { pass: 0, position };
+        let header = BlockHeader {
+            start: place(9),
+            end: place(end),
+            codec: Method::None.codec(),
+            filter: Filter::None,
+            raw_bytes: u32::try_from(raw.len()).expect("small"),
+        };
+        let encoded = [&header.encode()[..], &raw].concat();
+        writer.block(wire::ANSWERS, number, wire::generation(&encoded), &encoded).expect("memory");
+    }
+    writer.into_inner()
 }
 
 /// The session's block.

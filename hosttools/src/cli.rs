@@ -89,11 +89,11 @@ struct Recv {
     /// Keep the journal of a complete dump
     #[arg(long)]
     keep_journal: bool,
-    #[command(flatten)]
-    mounting: MountArguments,
     /// Also write the raw bytes of the line to this file
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    mounting: MountArguments,
     #[command(flatten)]
     listening: ListenArguments,
 }
@@ -164,6 +164,7 @@ Examples:
   rcapture recv --tcp console-server:7001 --format elf
   ssh gateway cat /dev/ttyS1 | rcapture recv --stdin
   rcapture recv --listen 192.0.2.1:7707 -o /var/crash
+  rcapture recv --serial /dev/ttyUSB0 -o /var/crash --mount /mnt/crash
 
 Over TCP everything is sent in clear text, and whoever reaches the port of `--listen` can send a dump: a dump holds all
 of a machine's secrets. Use a network of its own, or a tunnel.
@@ -300,8 +301,9 @@ Examples:
   crash vmlinux /mnt/crash/vmcore
   umount /mnt/crash
 
-In DIR are `vmcore`, an ELF core as `rcapture convert --format elf` writes it, `vmcore-dmesg.txt` and `status`. Nothing is
-written to the disk for them. It ends by Ctrl-C or when DIR is unmounted. Users other than root need the package fuse3.";
+In DIR are `vmcore`, an ELF core as `rcapture convert --format elf` writes it, `vmcore-dmesg.txt`
+and `status`. Nothing is written to the disk for them. It ends by Ctrl-C or when DIR is unmounted.
+Users other than root need the package fuse3. `rcapture recv --mount` shows a dump while it comes.";
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]

@@ -87,9 +87,10 @@ fn look_at(at: &Path) -> Result<(), String> {
 /// Why mounting failed, and what to do.
 fn explain(error: &io::Error) -> String {
     match error.kind() {
-        // Only root may mount; for others fusermount3 does.
+        // Only root may mount, but not in every container; for others fusermount3 does.
         ErrorKind::NotFound => {
-            "only root mounts without fusermount3, which is not installed: it is in the package fuse3"
+            "this user may not mount, and fusermount3, which may, is not installed: be root (in a \
+                                container with `--cap-add SYS_ADMIN`), or install the package fuse3"
                 .to_owned()
         }
         ErrorKind::PermissionDenied => {

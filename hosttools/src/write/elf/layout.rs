@@ -15,6 +15,9 @@ use crate::dump::{Dump, Facts, each_run, with_own_note};
 /// other.
 const MIN_ZERO_PAGES: u64 = 256;
 
+/// No file is as large as this; and offsets of one that is smaller can be calculated with.
+const MAX_DATA_BYTES: u64 = 1 << 62;
+
 /// An ELF core but for its data.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -111,8 +114,12 @@ impl<'a> Plan<'a> {
         let segments = segments(facts);
         let max_loads = max_loads(&segments, stretches, min_zero_bytes) + 1;
         // A stretch begins at the same place of a page in the file as in memory.
-        let max_data_bytes =
-            stretches.iter().map(|stretch| stretch.end - stretch.start + 2 * page_bytes).sum();
+        let data_bytes = |stretch: &Stretch| (stretch.end - stretch.start).saturating_add(2 * page_bytes);
+        let max_data_bytes = stretches.iter().map(data_bytes).fold(0, u64::saturating_add);
+        if max_data_bytes > MAX_DATA_BYTES {
+            let what = format!("{max_data_bytes} bytes of memory are more than a file can have");
+            return Err(Error::Unwritable { format: "an ELF core", what });
+        }
         // 64 bytes for every header are enough in either class.
         let head_bytes = (max_loads as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
         let class = class(facts.machine, &segments, head_bytes.saturating_add(max_data_bytes));
