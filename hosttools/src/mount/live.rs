@@ -39,7 +39,8 @@ const MAX_NEVER: usize = 1 << 16;
 pub(crate) struct Live {
     desk: Arc<Desk>,
     session: RwLock<Option<Session>>,
-    described: OnceLock<Described>,
+    /// `None`: no ELF core can hold its memory.
+    described: OnceLock<Option<Described>>,
     blocks: Mutex<DecodedBlocks>,
     neighbours: Mutex<Neighbours>,
     /// Most likely last.
@@ -146,10 +147,9 @@ impl Live {
     /// Blocks have come.
     pub(crate) fn has_grown(&self) {
         if self.described.get().is_none() {
-            let facts =
-                self.with(|assembly, _| assembly.is_described().then(|| assembly.facts().ok()).flatten());
-            if let Some(described) = facts.flatten().and_then(Described::by) {
-                let _ = self.described.set(described);
+            let facts = self.with(|assembly, _| assembly.is_described().then(|| assembly.facts().ok()));
+            if let Some(facts) = facts.flatten() {
+                let _ = self.described.set(facts.and_then(Described::by));
             }
         }
         self.desk.arrived();
@@ -192,7 +192,7 @@ impl Live {
 
     /// Whether it is known where each page lies in `vmcore`.
     pub(crate) fn is_described(&self) -> bool {
-        self.described.get().is_some()
+        self.described().is_some()
     }
 
     pub(crate) fn is_mounted(&self) -> bool {
@@ -209,11 +209,15 @@ impl Live {
         tell(&mut lock(&self.said));
     }
 
+    fn described(&self) -> Option<&Described> {
+        self.described.get()?.as_ref()
+    }
+
     fn has(&self, assembly: &Assembly, pfn: u64) -> bool {
         match assembly.page(pfn) {
             Ok(Made::Whole(_) | Made::Filled(_)) => true,
             Ok(Made::Parts(_)) => {
-                let described = self.described.get();
+                let described = self.described();
                 described.is_some_and(|described| assembly.has_parts(pfn, &described.map) == Some(true))
             }
             Ok(Made::Hole | Made::Nothing) | Err(_) => false,
@@ -233,11 +237,11 @@ impl Described {
 
 impl Memory for Live {
     fn layout(&self) -> Option<Arc<Layout>> {
-        self.described.get().map(|described| Arc::clone(&described.layout))
+        self.described().map(|described| Arc::clone(&described.layout))
     }
 
     fn page_bytes(&self) -> usize {
-        self.described.get().map_or(1, |described| described.page_bytes)
+        self.described().map_or(1, |described| described.page_bytes)
     }
 
     fn presence(&self, pfn: u64) -> Presence {
@@ -341,7 +345,7 @@ impl Texts for LiveTexts {
         } else {
             let _ = writeln!(out, "session          {}", directory.display());
         }
-        out += self.0.described.get().map_or("", |described| &described.machine);
+        out += self.0.described().map_or("", |described| &described.machine);
         let _ = writeln!(out, "pass             {pass}");
         let of_kept = kept_pages.map_or_else(String::new, |kept| format!(" of {kept}"));
         let _ = writeln!(out, "pages here       {pages}{of_kept}");

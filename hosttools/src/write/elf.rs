@@ -237,10 +237,10 @@ mod tests {
         let of_ram = Layout::of_ram(whole.facts()).unwrap();
         assert_eq!(of_ram.head(), of_dump.head());
         assert!(read_by(&of_ram, &whole) == read_by(&of_dump, &whole));
-        // Who tells of more memory than there can be is not believed.
+        // Who tells of PT_LOADs that overlap everything, again and again, is not believed.
         let mut absurd = Sparse::new(0).0;
-        absurd.segments[0].p_memsz = u64::MAX - absurd.segments[0].p_paddr;
-        absurd.map = map_of(&absurd.segments);
+        let everything = LoadSegment { p_paddr: 0, p_memsz: u64::MAX, ..absurd.segments[0] };
+        absurd.segments = vec![everything; 600_000];
         assert!(matches!(Layout::of_ram(&absurd), Err(Error::Unwritable { .. })));
         // What zeros a page has is not known before it comes.
         let of_ram = Layout::of_ram(Sparse::new(31).facts()).unwrap();

@@ -2,7 +2,7 @@
 
 use memory::DumpLevel;
 use memory::paging::linear_map_offset;
-use vmcore::elfcore::{INCOMPLETE, NewElfCore, data_offset};
+use vmcore::elfcore::{INCOMPLETE, MAX_PROGRAM_HEADERS, NewElfCore, data_offset};
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::headers::{Class, Machine};
 
@@ -14,9 +14,6 @@ use crate::dump::{Dump, Facts, each_run, with_own_note};
 /// makedumpfile. Fewer are zeros of the file, so that it does not fall to pieces: readers look at one PT_LOAD after the
 /// other.
 const MIN_ZERO_PAGES: u64 = 256;
-
-/// No file is as large as this; and offsets of one that is smaller can be calculated with.
-const MAX_DATA_BYTES: u64 = 1 << 62;
 
 /// An ELF core but for its data.
 #[derive(Debug)]
@@ -113,13 +110,13 @@ impl<'a> Plan<'a> {
         let min_zero_bytes = if leaves_zeros { MIN_ZERO_PAGES * page_bytes } else { u64::MAX };
         let segments = segments(facts);
         let max_loads = max_loads(&segments, stretches, min_zero_bytes) + 1;
+        if max_loads > MAX_LOADS {
+            let what = format!("it takes more than {MAX_LOADS} program headers");
+            return Err(Error::Unwritable { format: "an ELF core", what });
+        }
         // A stretch begins at the same place of a page in the file as in memory.
         let data_bytes = |stretch: &Stretch| (stretch.end - stretch.start).saturating_add(2 * page_bytes);
         let max_data_bytes = stretches.iter().map(data_bytes).fold(0, u64::saturating_add);
-        if max_data_bytes > MAX_DATA_BYTES {
-            let what = format!("{max_data_bytes} bytes of memory are more than a file can have");
-            return Err(Error::Unwritable { format: "an ELF core", what });
-        }
         // 64 bytes for every header are enough in either class.
         let head_bytes = (max_loads as u64 + 4) * 64 + notes.len() as u64 + 2 * page_bytes;
         let class = class(facts.machine, &segments, head_bytes.saturating_add(max_data_bytes));
@@ -232,9 +229,14 @@ impl Pages {
     }
 }
 
-/// PT_LOADs there can be at most: each stretch may end and begin again at so many zeros.
+/// Program headers that we read again, but for the PT_NOTE. A hostile elfcorehdr has PT_LOADs that overlap everything.
+const MAX_LOADS: usize = MAX_PROGRAM_HEADERS as usize - 1;
+
+/// PT_LOADs there can be at most: each stretch may end and begin again at so many zeros. Beyond [`MAX_LOADS`] they are not
+/// all counted.
 fn max_loads(segments: &[LoadSegment], stretches: &[Stretch], min_zero_bytes: u64) -> usize {
     overlaps(segments, stretches, |stretch| (stretch.start, stretch.end))
+        .take(MAX_LOADS)
         .map(|(.., start, end)| 1 + usize::try_from((end - start) / min_zero_bytes).unwrap_or(usize::MAX))
         .fold(0, usize::saturating_add)
 }
