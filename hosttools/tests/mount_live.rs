@@ -52,6 +52,12 @@ impl Place {
         all[0].clone()
     }
 
+    /// Whether all of the dump is in its journal.
+    fn is_complete(&self) -> bool {
+        let journal = self.dump_directory().join("journal");
+        self.run(&["info", journal.to_str().unwrap()]).1.contains("complete      yes")
+    }
+
     fn status(&self) -> String {
         std::fs::read_to_string(self.on.join("status")).unwrap()
     }
@@ -321,12 +327,7 @@ fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
             }
         }
         place.await_status("the machine stays");
-        await_that("all of it has come", || {
-            place
-                .run(&["info", place.dump_directory().join("journal").to_str().unwrap()])
-                .1
-                .contains("complete      yes")
-        });
+        await_that("all of it has come", || place.is_complete());
         // A page that the dump leaves out, when the passes are over.
         if is_looked_at {
             let vmcore = File::open(mounted.vmcore()).unwrap();
@@ -524,10 +525,11 @@ fn the_whole_file_of_a_machine_that_sends_everything_over_tcp_is_the_truth_but_f
         .unwrap();
     assert_eq!(copied.stdout.len() as u64, hole);
     drop(vmcore);
-    machine.finish();
-    place.await_status("over: nothing more comes");
-    let (code, said) = mounted.stop();
+    await_that("all of it has come", || place.is_complete());
+    assert_eq!(place.run(&["release", on]).0, Some(0));
+    let (code, said) = mounted.end();
     assert_eq!(code, Some(0), "{said}");
+    machine.finish();
     let found = pages_of(&*dump::open(&place.dump_directory().join("vmcore")).unwrap());
     assert!(found == expected);
 }
