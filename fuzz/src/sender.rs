@@ -10,7 +10,7 @@ use wire::{Body, Cursor, Fragment, Reply, Sender, SessionEnd, SessionHeader, Ses
 pub(crate) const SESSION: SessionId = SessionId(0x1234);
 
 /// What [`Sender::held_bytes`] promises.
-const MAX_HELD_BYTES: usize = 304 << 10;
+const MAX_HELD_BYTES: usize = 246 << 10;
 
 /// What can be said while time stands still: 64 blocks of 255 fragments, and a few frames around them.
 const MAX_FRAMES_AT_ONCE: usize = 64 * 255 + 10;

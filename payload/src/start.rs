@@ -201,8 +201,8 @@ impl Dump<'_> {
         if codec != method.codec() {
             console::line(format_args!("rcapture: there is no memory for it: {codec} instead"));
         }
-        let (level, budget) = (config.dump_level, config.budget);
-        let options = Options { session, encoder, level, budget, needs_answers };
+        let (level, budget, serve) = (config.dump_level, config.budget, config.serve);
+        let options = Options { session, encoder, level, budget, needs_answers, serve };
         match capture::send(crash, &Physical, &mut link, clock, options) {
             Ok(_) => {
                 let (used, size) = heap::usage();

@@ -72,7 +72,8 @@ impl<'a> Replay<'a> {
         let crash = Crash::read(ELFCOREHDR_PA, self)?;
         let clock = LineClock(Rc::default());
         let mut line = Line { bytes: Vec::new(), baud, now: clock.0.clone() };
-        let options = Options { session: SessionId(1), encoder, level, budget, needs_answers: false };
+        let options =
+            Options { session: SessionId(1), encoder, level, budget, needs_answers: false, serve: None };
         let end = send(&crash, self, &mut line, &clock, options)?;
         Ok(Replayed { line: line.bytes, baud, end })
     }

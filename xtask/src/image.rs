@@ -112,7 +112,7 @@ const fn small(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86_64 | Arch::Aarch64 => &[],
         // Arm code is larger than the others'.
-        Arch::Arm => &["memory"],
+        Arch::Arm => &["memory", "wire"],
     }
 }
 

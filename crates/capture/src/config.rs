@@ -17,7 +17,7 @@ use core::time::Duration;
 
 use memory::{DumpLevel, parse_number};
 
-use crate::Budget;
+use crate::{Budget, Serve};
 pub use network::{Address, Card, MmioRegion, Network, TcpLink};
 
 /// Remarks kept; a longer list would only delay the dump.
@@ -59,6 +59,8 @@ pub struct Config {
     pub compress: Compress,
     /// `rcapture.final=`: what to do when the dump is over.
     pub final_action: FinalAction,
+    /// `rcapture.final=serve[:TIME]`: whether to stay before that, and to answer requests.
+    pub serve: Option<Serve>,
     /// `rcapture.watchdog=`: which watchdogs to feed meanwhile.
     pub watchdogs: Watchdogs,
     /// `rcapture.selftest=panic`: panic instead of dumping, to see that the report comes through.
@@ -284,6 +286,7 @@ impl Config {
             budget: Budget::default(),
             compress: Compress::default(),
             final_action: FinalAction::default(),
+            serve: None,
             watchdogs: Watchdogs::default(),
             selftest_panic: false,
             remarks: Vec::new(),
@@ -339,14 +342,13 @@ impl Config {
                     _ => return None,
                 };
             }
-            "rcapture.final" => {
-                self.final_action = match value {
-                    "reboot" => FinalAction::Reboot,
-                    "poweroff" => FinalAction::Poweroff,
-                    "halt" => FinalAction::Halt,
-                    _ => return None,
-                };
-            }
+            "rcapture.final" => match value {
+                "reboot" => self.final_action = FinalAction::Reboot,
+                "poweroff" => self.final_action = FinalAction::Poweroff,
+                "halt" => self.final_action = FinalAction::Halt,
+                "serve" => self.serve = Some(Serve { limit: None }),
+                _ => self.serve = Some(Serve { limit: Some(parse_time(value.strip_prefix("serve:")?)?) }),
+            },
             "rcapture.watchdog" => {
                 self.watchdogs = match value {
                     "auto" => Watchdogs::Auto,
@@ -609,6 +611,25 @@ mod tests {
         assert_eq!(serial("console=ttyS0").baud, None);
         assert_eq!(format!("{}", serial("console=ttyS1,9600e7")), "ttyS1");
         assert_eq!(parse("console=tty0 console=hvc0").remarks, []);
+    }
+
+    #[test]
+    fn a_machine_that_serves_does_afterwards_what_is_asked_besides() {
+        let serve = |limit| Some(Serve { limit });
+        let config = parse("rcapture.final=serve");
+        assert_eq!((config.serve, config.final_action), (serve(None), FinalAction::Reboot));
+        for (line, seconds) in [
+            ("rcapture.final=serve:90s rcapture.final=poweroff", 90),
+            ("rcapture.final=poweroff rcapture.final=serve:2h", 7200),
+        ] {
+            let config = parse(line);
+            assert_eq!(config.serve, serve(Some(Duration::from_secs(seconds))), "{line}");
+            assert_eq!(config.final_action, FinalAction::Poweroff, "{line}");
+        }
+        for value in ["serve:", "serve:5", "serve:5M", "serves", "serve:-1s", "serve:18446744073709551615h"] {
+            let config = parse(&format!("rcapture.final={value}"));
+            assert_eq!((config.serve, config.remarks.len()), (None, 1), "{value}");
+        }
     }
 
     #[test]

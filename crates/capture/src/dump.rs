@@ -10,9 +10,11 @@ use memory::{
 };
 use wire::{Cursor, Pass, Sender, SessionEnd, SessionHeader, SessionId};
 
+use crate::answer::Serve;
 use crate::early::EarlyFrames;
 use crate::output::Output;
 use crate::pump::{Interrupt, LinkStalled, Pump, Unanswered};
+use crate::ram::Ram;
 use crate::regions::Regions;
 use crate::{Clock, Crash, Link};
 
@@ -34,6 +36,8 @@ pub struct Options {
     pub budget: Budget,
     /// Whether the link is of no use if nobody answers: a connection, not a line, which may have no way back.
     pub needs_answers: bool,
+    /// Whether to stay after the end. `None`: only as long as a receiver says so that answers.
+    pub serve: Option<Serve>,
 }
 
 /// How much a dump may cost; whatever is spent first ends it, in good order.
@@ -96,8 +100,8 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
         utsname: crate::uts::utsname(crash, physical),
     };
     let mut pump = Pump::new(Sender::new(options.session, header), link, clock);
-    if options.needs_answers {
-        pump.need_answers();
+    if options.serve.is_some() {
+        pump.sender.stay_after_end();
     }
     for fault in crash.faults() {
         pump.sender.text(&format!("rcapture: {fault}; left out"));
@@ -105,11 +109,9 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
     let (kernel, memmap) = find_kernel(crash, physical, &mut pump.sender);
     let mut dump = Dump {
         crash,
-        memory: crash.memory(physical),
         physical,
         kernel,
         image: memmap.map(|memmap| *memmap.image()),
-        classifier: Classifier::new(memmap.zip(kernel), options.level),
         struct_page_bytes: info.size("page").and_then(|bytes| u8::try_from(bytes).ok()),
         level: options.level,
         regions: Regions::new(),
@@ -117,7 +119,18 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
         counts: PageCounts::default(),
         done_pages: 0,
         progress_at: clock.now(),
-        out: Output::new(pump, options.encoder, crash.page_shift(), options.budget),
+        needs_answers: options.needs_answers,
+        serve: options.serve,
+        out: Output::new(
+            Ram {
+                crash,
+                memory: crash.memory(physical),
+                classifier: Classifier::new(memmap.zip(kernel), options.level),
+            },
+            pump,
+            options.encoder,
+            options.budget,
+        ),
     };
     let mut from = Cursor::START;
     loop {
@@ -125,8 +138,8 @@ pub fn send<M: PhysMemory, L: Link, C: Clock>(
             Ok(end) => return Ok(end),
             Err(Interrupt::Rewind(cursor)) => from = cursor,
             Err(Interrupt::Failed(error)) => return Err(error),
-            // `send_from` stops for it, and nothing it does afterwards costs budget.
-            Err(Interrupt::BudgetSpent) => {}
+            // `send_from` stops for it, and nothing it does afterwards is cut.
+            Err(Interrupt::Cut) => {}
         }
     }
 }
@@ -159,14 +172,12 @@ fn find_kernel<'a, M: PhysMemory>(
 /// What the passes share.
 pub(crate) struct Dump<'a, M: PhysMemory, L, C> {
     pub(crate) crash: &'a Crash,
-    pub(crate) memory: CrashedMemory<'a, &'a M>,
     /// Memory as it is now.
     pub(crate) physical: &'a M,
     /// The crashed kernel's address space; `None`: its page tables are not known.
     pub(crate) kernel: Option<CrashedKernel<'a, M>>,
     /// The kernel image; `None`: it is not known.
     pub(crate) image: Option<KernelImage>,
-    pub(crate) classifier: Classifier<CrashedMemory<'a, &'a M>>,
     /// Bytes of a struct page.
     pub(crate) struct_page_bytes: Option<u8>,
     pub(crate) level: DumpLevel,
@@ -177,20 +188,25 @@ pub(crate) struct Dump<'a, M: PhysMemory, L, C> {
     /// Pages that the late passes are done with.
     pub(crate) done_pages: u64,
     progress_at: Duration,
-    pub(crate) out: Output<'a, L, C>,
+    needs_answers: bool,
+    serve: Option<Serve>,
+    pub(crate) out: Output<'a, M, L, C>,
 }
 
 impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     /// Sends everything from a cursor on.
     fn send_from(&mut self, from: Cursor) -> Result<SessionEnd, Interrupt> {
         self.out.restart();
+        if self.needs_answers {
+            self.out.pump.need_answers();
+        }
         // What was sent early in vain comes again with the late passes.
         self.early.clear();
         let is_cut = match self.passes(from) {
-            Err(Interrupt::BudgetSpent) => true,
+            Err(Interrupt::Cut) => true,
             other => other.map(|()| false)?,
         };
-        self.out.lift_budget();
+        self.out.let_end();
         if !self.out.pump.sender.is_answered() {
             // Nobody says what got lost. Without these a dump is nothing; twice they are likelier to come.
             self.begin(Pass::Again, 0)?;
@@ -204,7 +220,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         let end =
             SessionEnd { blocks: sender.next_block(), first_block: sender.first_block(), is_cut, ..totals };
         sender.end(&end);
-        self.out.pump.drain()?;
+        self.out.see_off(self.serve)?;
         Ok(end)
     }
 

@@ -10,12 +10,14 @@
 //!
 //! # Flow
 //! [`Crash::read`] ─▶ [`send`]: pass ─▶ read a page ─▶ record ─▶ block ─▶ `wire::Sender` ─▶ [`Link`].
+//! Between two pages, and while a block waits for its turn, requests of the receiver are answered the same way.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data"))]
 
 extern crate alloc;
 
+mod answer;
 mod block;
 pub mod compress;
 pub mod config;
@@ -26,10 +28,12 @@ mod link;
 mod output;
 mod passes;
 mod pump;
+mod ram;
 mod regions;
 mod runs;
 mod uts;
 
+pub use answer::{NOBODY_FOR, Serve};
 pub use crash::{Crash, Fault};
 pub use dump::{Budget, HEAP_BESIDE_ENCODER_BYTES, Options, SendError, send};
 pub use link::{Clock, Link};

@@ -9,9 +9,11 @@ use codec::{Encoder, Filter};
 use memory::{PagePart, PhysMemory, ReadFaultKind};
 use wire::{Cursor, MAX_META_BYTES, MetaKind, Record, SessionEnd};
 
+use crate::answer::Scratch;
 use crate::block::BlockBuilder;
 use crate::dump::Budget;
 use crate::pump::{Interrupt, Pump};
+use crate::ram::Ram;
 use crate::runs::{Kind, Run, fill_word};
 use crate::{Clock, Link};
 
@@ -19,10 +21,11 @@ use crate::{Clock, Link};
 const IDLE_BLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// From a pass to the line. Whoever works for longer than half a millisecond calls [`Output::poll`] in between.
-pub(crate) struct Output<'a, L, C> {
+pub(crate) struct Output<'a, M: PhysMemory, L, C> {
+    pub(crate) ram: Ram<'a, M>,
     pub(crate) pump: Pump<'a, L, C>,
-    builder: BlockBuilder,
-    page_shift: u32,
+    pub(crate) builder: BlockBuilder,
+    pub(crate) page_shift: u32,
     /// One page, as it was read.
     page: Vec<u8>,
     /// Where the next record begins.
@@ -34,17 +37,22 @@ pub(crate) struct Output<'a, L, C> {
     block_at: Duration,
     budget: Budget,
     started: Duration,
+    /// Whether the dump may be ended where it is.
+    may_be_cut: bool,
+    pub(crate) scratch: Scratch,
 }
 
-impl<'a, L: Link, C: Clock> Output<'a, L, C> {
+impl<'a, M: PhysMemory, L: Link, C: Clock> Output<'a, M, L, C> {
     /// With all the memory it will ever take.
     pub(crate) fn new(
+        ram: Ram<'a, M>,
         pump: Pump<'a, L, C>,
         encoder: Box<dyn Encoder>,
-        page_shift: u32,
         budget: Budget,
     ) -> Self {
+        let page_shift = ram.crash.page_shift();
         Self {
+            ram,
             block_at: pump.now(),
             started: pump.now(),
             pump,
@@ -55,6 +63,8 @@ impl<'a, L: Link, C: Clock> Output<'a, L, C> {
             run: None,
             filter: Filter::None,
             budget,
+            may_be_cut: true,
+            scratch: Scratch::new(),
         }
     }
 
@@ -62,11 +72,12 @@ impl<'a, L: Link, C: Clock> Output<'a, L, C> {
     pub(crate) fn restart(&mut self) {
         self.builder.restart();
         self.run = None;
+        self.may_be_cut = true;
     }
 
     /// What all records so far add up to.
     pub(crate) const fn totals(&self) -> SessionEnd {
-        self.builder.totals
+        self.builder.totals()
     }
 
     /// Begins a pass, at `cursor`.
@@ -86,38 +97,44 @@ impl<'a, L: Link, C: Clock> Output<'a, L, C> {
         Ok(())
     }
 
-    /// Looks after the line: replies, bytes to write, a block for an idle line, and whether the budget is spent.
+    /// Looks after the line: replies, bytes to write, answers, a block for an idle line, and whether the dump is to end.
     pub(crate) fn poll(&mut self) -> Result<(), Interrupt> {
-        self.pump.poll()?;
+        self.attend()?;
+        if self.builder.is_closed() && self.pump.sender.has_room() {
+            self.push_block();
+        }
         let now = self.pump.now();
         if self.pump.sender.is_idle() && now.saturating_sub(self.block_at) >= IDLE_BLOCK_EVERY {
             self.close_block()?;
         }
-        if self.budget.is_spent(self.pump.sent_bytes, now.saturating_sub(self.started)) {
-            return Err(Interrupt::BudgetSpent);
+        Ok(())
+    }
+
+    /// Whether the dump is to end where it is.
+    pub(crate) fn look_for_end(&mut self) -> Result<(), Interrupt> {
+        if !self.may_be_cut {
+            return Ok(());
+        }
+        let time = self.pump.now().saturating_sub(self.started);
+        if self.budget.is_spent(self.pump.sent_bytes, time) || self.pump.sender.take_cut() {
+            return Err(Interrupt::Cut);
         }
         Ok(())
     }
 
     /// Lets the dump be ended: what is left to send no longer counts against the budget.
-    pub(crate) fn lift_budget(&mut self) {
-        self.budget = Budget::default();
+    pub(crate) const fn let_end(&mut self) {
+        self.may_be_cut = false;
     }
 
     /// Reads a page, or the part of one that is RAM, and sends it. `at` is the cursor of the page, `behind` that of the
     /// next one.
-    pub(crate) fn page(
-        &mut self,
-        memory: &impl PhysMemory,
-        part: &PagePart,
-        at: Cursor,
-        behind: Cursor,
-    ) -> Result<(), Interrupt> {
+    pub(crate) fn page(&mut self, part: &PagePart, at: Cursor, behind: Cursor) -> Result<(), Interrupt> {
         let start = part.pfn.start(self.page_shift).and_then(|start| start.checked_add(part.offset));
         let bytes = usize::try_from(part.bytes).ok().and_then(|length| self.page.get_mut(..length));
         // The memory map holds no address that this could fail for.
         let (Some(pa), Some(bytes)) = (start, bytes) else { return Ok(()) };
-        let read = memory.read(pa, bytes);
+        let read = self.ram.memory.read(pa, bytes);
         let is_whole = part.bytes == 1 << self.page_shift;
         match read {
             Err(fault) => self.hole(part.pfn.0, fault.kind, behind),
@@ -203,15 +220,24 @@ impl<'a, L: Link, C: Clock> Output<'a, L, C> {
     }
 
     fn finish_block(&mut self) -> Result<(), Interrupt> {
-        if !self.builder.is_open() {
+        // While it waits for its turn, the encoder is free for answers.
+        self.builder.close()?;
+        if !self.builder.is_closed() {
             return Ok(());
         }
-        // The buffer that the open block is in is needed for the next one: this one must leave it.
-        self.pump.wait_for_room()?;
-        if let Some(block) = self.builder.close()? {
+        // The buffer that it is in is needed for the next one: it must leave it.
+        while !self.pump.sender.has_room() {
+            self.attend()?;
+        }
+        self.push_block();
+        Ok(())
+    }
+
+    /// Hands the closed block to the sender, which has room for it.
+    fn push_block(&mut self) {
+        if let Some(block) = self.builder.take() {
             self.pump.sender.push(block.bytes, block.end);
             self.block_at = self.pump.now();
         }
-        Ok(())
     }
 }

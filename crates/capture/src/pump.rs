@@ -28,8 +28,8 @@ pub struct Unanswered;
 pub(crate) enum Interrupt {
     /// The receiver needs what begins at this cursor.
     Rewind(Cursor),
-    /// The dump has cost what it may.
-    BudgetSpent,
+    /// The dump is to end where it is: it has cost what it may, or its receiver wants no more.
+    Cut,
     /// The dump is over.
     Failed(SendError),
 }
@@ -60,6 +60,11 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
     pub(crate) fn need_answers(&mut self) {
         self.sender.need_answers();
         self.answered_at = Some(self.clock.now());
+    }
+
+    /// Everything has been sent, and stored: who answers no more is not missed.
+    pub(crate) const fn forgo_answers(&mut self) {
+        self.answered_at = None;
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -100,21 +105,5 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
             self.sent_bytes += written as u64;
             self.moved_at = now;
         }
-    }
-
-    /// Polls until the sender takes another block.
-    pub(crate) fn wait_for_room(&mut self) -> Result<(), Interrupt> {
-        while !self.sender.has_room() {
-            self.poll()?;
-        }
-        Ok(())
-    }
-
-    /// Polls until the session is over.
-    pub(crate) fn drain(&mut self) -> Result<(), Interrupt> {
-        while !self.sender.is_finished() {
-            self.poll()?;
-        }
-        Ok(())
     }
 }

@@ -184,6 +184,7 @@ fn dump_at(baud: u32) -> Uart {
         level: DumpLevel::ALL,
         budget: Budget::default(),
         needs_answers: false,
+        serve: None,
     };
     let end = send(&crash, &memory, &mut uart, &time, options).unwrap();
     assert_eq!(uart.blocks, end.blocks, "one block for each, none twice");

@@ -101,6 +101,7 @@ fn most_bytes(method: Method, ram_bytes: u64) -> usize {
         level: DumpLevel::ALL,
         budget: Budget { bytes: Some(MOST_BYTES), ..Budget::default() },
         needs_answers: false,
+        serve: None,
     };
     let end = send(&crash, &machine, &mut line, &clock, options).unwrap();
     assert!(end.is_cut && line.written > MOST_BYTES);

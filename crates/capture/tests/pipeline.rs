@@ -407,6 +407,7 @@ fn options(method: Method) -> Options {
         level: DumpLevel::ALL,
         budget: Budget::default(),
         needs_answers: false,
+        serve: None,
     }
 }
 

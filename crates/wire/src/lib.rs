@@ -18,6 +18,7 @@
 
 extern crate alloc;
 
+mod answers;
 mod asked;
 mod block;
 mod bytes;
@@ -25,6 +26,7 @@ mod frame;
 pub mod line;
 mod loss;
 mod pass;
+mod pieces;
 mod receiver;
 mod record;
 mod reply;

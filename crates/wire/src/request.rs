@@ -74,6 +74,14 @@ impl Request {
         is_bounded && self.first_pfn < MAX_PFN && self.first_pfn + u64::from(self.pages) <= MAX_PFN
     }
 
+    /// The most bytes of records that answer it, for pages of `1 << page_shift` bytes: pages with what stands before each, and
+    /// more of that where one is RAM only in part.
+    #[must_use]
+    pub fn max_answer_bytes(&self, page_shift: u8) -> usize {
+        let page_bytes = 1_usize.checked_shl(page_shift.into()).unwrap_or(usize::MAX);
+        usize::from(self.pages).saturating_mul(page_bytes.saturating_add(8)).saturating_add(256)
+    }
+
     /// Its frame numbers.
     #[must_use]
     pub const fn pfns(&self) -> Range<u64> {

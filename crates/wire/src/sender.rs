@@ -8,18 +8,24 @@
 //!
 //! A line keeps the order of what is sent. So there is no timer for resending: whatever was sent before a frame that
 //! came, and did not come itself, is lost. When there is nothing to send, a keep-alive finds out about the last frames.
+//!
+//! The receiver may want pages before their turn ([`Sender::wanted`]): whoever has the memory makes the answer
+//! ([`Sender::begin_answer`]), which goes out ahead of the passes' blocks.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::block::{Cursor, MAX_ENCODED_BYTES};
-use crate::frame::{Body, Frame, MAX_FRAGMENT_BYTES, MAX_FRAME_BYTES, SessionId};
+use crate::answers::Answers;
+use crate::block::{Cursor, HEADER_BYTES, MAX_ENCODED_BYTES};
+use crate::frame::{Body, Fragment, Frame, MAX_FRAGMENT_BYTES, MAX_FRAME_BYTES, SessionId};
 use crate::line;
 use crate::loss::FragmentSize;
+use crate::pieces::FragmentId;
 use crate::reply::{ACK_HISTORY, Reply, ReplyReader};
+use crate::request::{ANSWERS, Course, Request, Service};
 use crate::session::{Run, SessionEnd, SessionHeader};
-use crate::window::{FragmentId, Window};
+use crate::window::Window;
 
 /// One-way, a receiver that was plugged in late learns within this time what it listens to.
 const HEADER_EVERY: Duration = Duration::from_secs(10);
@@ -39,6 +45,10 @@ const RECEIVER_SILENT: Duration = Duration::from_secs(2);
 /// A receiver that says nothing for so long is gone; the dump goes on one-way.
 const RECEIVER_GONE: Duration = Duration::from_secs(60);
 
+/// Whoever waited for an answer wants the next one soon. So long the passes leave the line to him: at 115200 baud a frame of
+/// theirs would take five times as long.
+const ATTENTIVE: Duration = Duration::from_millis(20);
+
 /// Frames on their way: a line of 3 Mbaud with a second of latency has 250.
 const MAX_FLIGHT: usize = 1024;
 
@@ -57,6 +67,17 @@ pub struct Sender {
     /// The most that was ever sent: a number of whole blocks, and where the last of them ended.
     furthest: (u32, Cursor),
     window: Window,
+    answers: Answers,
+    /// Until then no frame of the passes is begun.
+    attentive_until: Duration,
+    /// What the receiver wants of the passes.
+    course: Course,
+    /// Whether the passes are to end where they are, since the receiver that held them let the machine go.
+    is_cut: bool,
+    /// Whether the sender stays after the end until it is released.
+    serves: bool,
+    /// What the last header told of that.
+    told: Service,
     mode: Mode,
     end: Option<End>,
     text: Vec<u8>,
@@ -103,17 +124,28 @@ struct End {
     is_stored: bool,
 }
 
-/// A frame on its way.
+/// A frame on its way. There may be many: 16 bytes each.
 struct Sent {
     sequence: u16,
-    what: Payload,
-    at: Duration,
+    /// Bytes of the fragment in it. 0: there is none, and it is repeated anyway.
+    bytes: u16,
+    id: FragmentId,
+    /// When, in microseconds modulo 2^32.
+    at: u32,
 }
 
-enum Payload {
-    Fragment(FragmentId, usize),
-    /// What is repeated anyway.
-    Other,
+const _: () = assert!(size_of::<Sent>() == 16);
+
+impl Sent {
+    /// The fragment in it, and its bytes.
+    fn fragment(&self) -> Option<(FragmentId, usize)> {
+        (self.bytes > 0).then_some((self.id, self.bytes.into()))
+    }
+}
+
+/// In microseconds modulo 2^32: that is more than an hour, and who is silent for a minute is gone.
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros() & u128::from(u32::MAX)).unwrap_or(0)
 }
 
 impl Sender {
@@ -128,6 +160,12 @@ impl Sender {
             is_run_known: true,
             furthest: (0, Cursor::START),
             window: Window::new(),
+            answers: Answers::new(),
+            attentive_until: Duration::ZERO,
+            course: Course::GoOn,
+            is_cut: false,
+            serves: false,
+            told: Service::default(),
             mode: Mode::OneWay,
             end: None,
             text: Vec::with_capacity(MAX_TEXT_BYTES),
@@ -167,10 +205,61 @@ impl Sender {
         self.window.push(encoded, end);
     }
 
-    /// Bytes of blocks that are kept now, to be sent again if they get lost: at most 304 KiB.
+    /// Bytes of the passes' blocks that are kept now, to be sent again if they get lost: at most 246 KiB.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.window.held_bytes()
+    }
+
+    /// Bytes of answers that are kept now, or are being made: at most 82 KiB.
+    #[must_use]
+    pub fn answer_bytes(&self) -> usize {
+        self.answers.held_bytes()
+    }
+
+    /// What is to be answered now, if anything is; there is room for it then. Until it is answered no frame of the passes is
+    /// begun.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Request> {
+        self.answers.next(self.header.page_shift)
+    }
+
+    /// The answer to this request, of which nothing is wanted any more then, is made from now on, whatever was being made.
+    pub fn begin_answer(&mut self, request: &Request) {
+        self.answers.begin(request);
+    }
+
+    /// Where the compressed records of the answer are appended, within the capacity that there is. Between two pieces the
+    /// line may be looked after. `None`: nobody wants it any more.
+    pub fn answer(&mut self) -> Option<&mut Vec<u8>> {
+        self.answers.making()
+    }
+
+    /// The answer is whole; `header` is its block's.
+    pub fn finish_answer(&mut self, header: &[u8; HEADER_BYTES]) {
+        self.answers.finish(header);
+    }
+
+    /// The answer cannot be finished. If it is still wanted, the receiver asks again.
+    pub fn abandon_answer(&mut self) {
+        self.answers.abandon();
+    }
+
+    /// The sender stays after its end, until its receiver releases it.
+    pub fn stay_after_end(&mut self) {
+        self.serves = true;
+    }
+
+    /// Does as if the receiver had released the machine: it stays no longer.
+    pub fn release(&mut self) {
+        if self.course != Course::Release {
+            self.set_course(Course::Release);
+        }
+    }
+
+    /// Whether the passes are to end where they are. Asked once, it is forgotten.
+    pub fn take_cut(&mut self) -> bool {
+        core::mem::take(&mut self.is_cut)
     }
 
     /// Number of the next block.
@@ -230,8 +319,29 @@ impl Sender {
         self.is_idle() && self.is_over()
     }
 
-    /// Whether the end has been said and nobody answered, or is stored by a receiver that answers.
+    /// Whether nothing will be said that has not been made yet.
     fn is_over(&self) -> bool {
+        self.is_end_over() && !self.is_staying()
+    }
+
+    /// What it says of its service now.
+    fn service(&self) -> Service {
+        let stays = match self.course {
+            Course::GoOn => self.serves,
+            Course::Hold | Course::Stay => true,
+            Course::Release => false,
+        };
+        Service { course: self.course, stays }
+    }
+
+    /// Whether it stays, or has not yet said that it does not.
+    fn is_staying(&self) -> bool {
+        self.service().stays || self.told.stays
+    }
+
+    /// Whether the end has been said and nobody answered, or is stored by a receiver that answers.
+    #[must_use]
+    pub fn is_end_over(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.is_stored || (self.mode == Mode::OneWay && end.is_unheard))
     }
 
@@ -258,25 +368,48 @@ impl Sender {
         }
         if self.is_header_due(now) {
             self.header_at = Some(now);
+            self.told = self.service();
             let mut payload = self.run.encode().to_vec();
             payload.extend_from_slice(&self.header.encode());
-            self.put(now, Body::Session(&payload), Payload::Other);
+            payload.push(self.told.encode());
+            self.put(now, Body::Session(&payload));
         } else if !self.text.is_empty() {
             self.line.extend_from_slice(&self.text);
             self.text.clear();
             self.line_is_clean = false;
         } else if self.needs_answers && !self.is_answered() {
             // Who does not answer keeps nothing.
-        } else if let Some(id) = self.window.waiting().filter(|_| self.flight.len() < MAX_FLIGHT) {
+        } else if let Some(id) = self.next_fragment(now) {
             self.put_fragment(now, id);
         } else if !self.put_end(now) {
             self.put_keep_alive(now);
         }
     }
 
+    /// The fragment to send now: of answers first, and of the passes if nothing is wanted before them.
+    fn next_fragment(&mut self, now: Duration) -> Option<FragmentId> {
+        if self.flight.len() >= MAX_FLIGHT {
+            return None;
+        }
+        if let Some(id) = self.answers.waiting().filter(|_| !self.is_over()) {
+            return Some(id);
+        }
+        // A frame of the passes would be before an answer that is ready in a moment.
+        let is_wanted = self.answers.is_making() || self.wanted().is_some();
+        if is_wanted || now < self.attentive_until || self.course == Course::Hold {
+            None
+        } else {
+            self.window.waiting()
+        }
+    }
+
     fn is_header_due(&self, now: Duration) -> bool {
         if self.is_over() {
             return false;
+        }
+        // The last word of one that stayed.
+        if self.service() != self.told {
+            return true;
         }
         let Some(sent_at) = self.header_at else { return true };
         let age = now.saturating_sub(sent_at);
@@ -291,12 +424,26 @@ impl Sender {
     }
 
     fn put_fragment(&mut self, now: Duration, id: FragmentId) {
-        self.window.cut(id, self.fragment_size.best());
+        let fragment_bytes = self.fragment_size.best();
         let mut scratch = core::mem::take(&mut self.scratch);
-        if let Some(fragment) = self.window.fragment(id, &mut scratch) {
-            self.put(now, Body::Fragment(fragment), Payload::Fragment(id, fragment.bytes.len()));
+        let fragment: Option<Fragment<'_>> = if id.stream == ANSWERS {
+            self.answers.cut(id, fragment_bytes);
+            self.answers.fragment(id, &mut scratch)
+        } else {
+            self.window.cut(id, fragment_bytes);
+            self.window.fragment(id, &mut scratch)
+        };
+        if let Some(fragment) = fragment {
+            self.put(now, Body::Fragment(fragment));
         }
         self.scratch = scratch;
+        if id.stream == ANSWERS {
+            self.answers.set_in_flight(id, true);
+            if self.answers.ends_urgent(id) {
+                self.attentive_until = now + self.round_trip.min(KEEP_ALIVE_EVERY) + ATTENTIVE;
+            }
+            return;
+        }
         let (blocks, cursor) = self.furthest;
         let sent = self.window.set_sent(id);
         self.furthest = (blocks.max(sent), cursor.max(self.window.start_of(sent).unwrap_or(cursor)));
@@ -308,6 +455,9 @@ impl Sender {
 
     /// Says the end if it is due; the receiver must have every fragment by then, or get them before it.
     fn put_end(&mut self, now: Duration) -> bool {
+        if self.course == Course::Hold || self.window.waiting().is_some() {
+            return false;
+        }
         let is_due = |end: &&mut End| now >= end.due && !end.is_stored;
         let Some(end) = self.end.as_mut().filter(is_due) else { return false };
         if self.mode == Mode::OneWay {
@@ -322,7 +472,7 @@ impl Sender {
         end.repeats_left = end.repeats_left.saturating_sub(1);
         end.due = now + KEEP_ALIVE_EVERY;
         let payload = core::mem::take(&mut end.payload);
-        self.put(now, Body::End(&payload), Payload::Other);
+        self.put(now, Body::End(&payload));
         if let Some(end) = &mut self.end {
             end.payload = payload;
         }
@@ -337,12 +487,12 @@ impl Sender {
             (self.round_trip * 2).clamp(MIN_PROBE, KEEP_ALIVE_EVERY)
         };
         if !self.is_finished() && now.saturating_sub(self.sent_at) >= patience {
-            self.put(now, Body::KeepAlive, Payload::Other);
+            self.put(now, Body::KeepAlive);
         }
     }
 
     /// Puts a frame on the line.
-    fn put(&mut self, now: Duration, body: Body<'_>, what: Payload) {
+    fn put(&mut self, now: Duration, body: Body<'_>) {
         if !self.line_is_clean {
             self.line.push(0);
             self.line_is_clean = true;
@@ -357,14 +507,19 @@ impl Sender {
         if self.mode == Mode::OneWay {
             return;
         }
+        let (id, bytes) = match body {
+            Body::Fragment(Fragment { stream, block, index, bytes, .. }) => {
+                (FragmentId { stream, block, index }, u16::try_from(bytes.len()).unwrap_or(u16::MAX))
+            }
+            Body::Session(_) | Body::End(_) | Body::KeepAlive => (FragmentId::default(), 0),
+        };
         // Of frames that carry nothing, the last one tells as much as all of them.
-        let is_replaced = |last: &Sent| matches!((&last.what, &what), (Payload::Other, Payload::Other));
-        if self.flight.back().is_some_and(is_replaced) {
+        if bytes == 0 && self.flight.back().is_some_and(|last| last.bytes == 0) {
             self.flight.pop_back();
         } else if self.flight.len() == MAX_FLIGHT {
             return;
         }
-        self.flight.push_back(Sent { sequence, what, at: now });
+        self.flight.push_back(Sent { sequence, bytes, id, at: micros(now) });
     }
 
     /// Takes what came back over the line.
@@ -379,9 +534,40 @@ impl Sender {
                 Some(Reply::Resume { receiver, next_block, cursor }) => {
                     self.resume(receiver, next_block, cursor, now);
                 }
+                Some(Reply::Request { receiver, request }) if self.serves_receiver(receiver) => {
+                    self.mode = Mode::Answered(now);
+                    if request.is_sound(self.header.page_shift) {
+                        self.answers.want(request);
+                    }
+                }
+                Some(Reply::Course { receiver, course }) if self.serves_receiver(receiver) => {
+                    self.mode = Mode::Answered(now);
+                    self.set_course(course);
+                }
                 Some(Reply::Ack { .. } | Reply::Request { .. } | Reply::Course { .. }) | None => {}
             }
         }
+    }
+
+    /// Whether this receiver is the one that may ask for something.
+    fn serves_receiver(&self, receiver: u8) -> bool {
+        self.is_answered() && receiver == self.run.receiver && !self.is_over()
+    }
+
+    fn set_course(&mut self, course: Course) {
+        let was_held = core::mem::replace(&mut self.course, course) == Course::Hold;
+        if was_held && course == Course::Release && self.end.is_none() {
+            self.is_cut = true;
+        }
+        // It tells the receiver that it was heard.
+        self.header_at = None;
+    }
+
+    /// There is no receiver any more that wants something, or not yet.
+    fn forget_requests(&mut self) {
+        self.answers.clear();
+        self.course = Course::GoOn;
+        self.is_cut = false;
     }
 
     fn acknowledged(&mut self, latest: u16, history: u32, durable: u16, now: Duration) {
@@ -398,19 +584,29 @@ impl Sender {
             let Some(sent) = self.flight.pop_front() else { break };
             let age = latest.wrapping_sub(sent.sequence);
             if age == 0 {
-                let sample = now.saturating_sub(sent.at);
+                let sample = Duration::from_micros(micros(now).wrapping_sub(sent.at).into());
                 self.round_trip = (self.round_trip * 7 + sample) / 8;
             }
             let came = age == 0 || (age <= ACK_HISTORY && history >> (age - 1) & 1 == 1);
-            if let Payload::Fragment(id, bytes) = sent.what {
-                if came {
-                    self.window.set_received(id);
+            if let Some((id, bytes)) = sent.fragment() {
+                if id.stream == ANSWERS {
+                    if came {
+                        self.answers.set_received(id);
+                    }
+                    self.answers.set_in_flight(id, false);
+                } else {
+                    if came {
+                        self.window.set_received(id);
+                    }
+                    self.window.set_in_flight(id, false);
                 }
-                self.window.set_in_flight(id, false);
                 if age <= ACK_HISTORY {
                     self.fragment_size.count(bytes, came);
                 }
             }
+        }
+        if self.answers.forget_received() {
+            self.attentive_until = now + ATTENTIVE;
         }
         // The full number is the one next to what is already known.
         let base = self.window.base();
@@ -438,6 +634,7 @@ impl Sender {
         }
         self.run.receiver = receiver;
         self.flight.clear();
+        self.forget_requests();
         let (blocks, furthest) = self.furthest;
         let is_possible = next_block <= blocks && cursor <= furthest;
         // What was never sent nobody can have behind him: whoever says so gets all.
@@ -461,8 +658,9 @@ impl Sender {
         self.mode = Mode::OneWay;
         self.run.receiver = 0;
         self.header_at = None;
+        self.forget_requests();
         for sent in self.flight.drain(..) {
-            if let Payload::Fragment(id, _) = sent.what {
+            if let Some((id @ FragmentId { stream: 0, .. }, _)) = sent.fragment() {
                 if !self.needs_answers {
                     self.window.set_received(id);
                 }

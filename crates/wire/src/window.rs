@@ -2,32 +2,22 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use crate::block::{self, Cursor, MAX_ENCODED_BYTES};
-use crate::frame::{Fragment, MAX_FRAGMENT_BYTES};
+use crate::block::{Cursor, MAX_ENCODED_BYTES};
+use crate::frame::Fragment;
+use crate::pieces::{FragmentId, Pieces};
 
 /// Encoded bytes that are kept: on a line of 3 Mbaud with 200 ms of latency 120 KB are on their way. Those that were received
 /// and are not stored yet stay as long as there is space: a receiver that is started again gets them without their being
 /// made again.
-const ARENA_BYTES: usize = 304 * 1024;
+const ARENA_BYTES: usize = 246 * 1024;
 
 /// Blocks that are kept, however small: a receiver collects so many at the same time.
 const MAX_BLOCKS: usize = crate::receiver::MAX_INCOMPLETE;
 
 /// Blocks that may wait for their turn: more would only be taken from memory earlier than they can be sent.
 const MAX_UNSENT: usize = 4;
-
-/// Fragments of a block: a frame has a byte for their number.
-const MAX_FRAGMENTS: usize = u8::MAX as usize;
-
-const _: () = assert!(MAX_ENCODED_BYTES.div_ceil(MAX_FRAGMENT_BYTES) <= MAX_FRAGMENTS);
-
-/// A fragment by block number and index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FragmentId {
-    pub(crate) block: u32,
-    pub(crate) index: u8,
-}
 
 /// Blocks from the first that may be wanted again to the last that was made.
 pub(crate) struct Window {
@@ -45,66 +35,9 @@ pub(crate) struct Window {
 }
 
 struct Kept {
-    generation: u32,
     /// Where the block before it ended: a receiver knows no other name for its begin.
     start: Cursor,
-    length: usize,
-    /// Bytes of each fragment but the last, and how many there are. Until the first one is sent, they are not cut: 0.
-    fragment_bytes: usize,
-    count: u8,
-    received: Fragments,
-    in_flight: Fragments,
-}
-
-impl Kept {
-    /// The first fragment that was neither received nor is on its way.
-    fn waiting(&self) -> Option<u8> {
-        let index = self.received.with(self.in_flight).first_absent();
-        u8::try_from(index).ok().filter(|&index| index < self.count.max(1))
-    }
-
-    fn cut(&mut self, fragment_bytes: usize) {
-        let count = self.length.div_ceil(fragment_bytes.clamp(1, MAX_FRAGMENT_BYTES)).clamp(1, MAX_FRAGMENTS);
-        // Pieces of equal size: a short last one would carry as much framing as the others.
-        self.fragment_bytes = self.length.div_ceil(count).max(1);
-        // Rounded up, fewer may be enough.
-        let count = self.length.div_ceil(self.fragment_bytes).max(1);
-        self.count = u8::try_from(count).unwrap_or(u8::MAX);
-    }
-}
-
-/// Some fragments of a block.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fragments([u64; MAX_FRAGMENTS.div_ceil(64)]);
-
-impl Fragments {
-    const NONE: Self = Self([0; MAX_FRAGMENTS.div_ceil(64)]);
-
-    /// These and the others.
-    fn with(self, others: Self) -> Self {
-        let mut both = self;
-        both.0.iter_mut().zip(others.0).for_each(|(word, other)| *word |= other);
-        both
-    }
-
-    fn set(&mut self, index: u8, is_in: bool) {
-        if let Some(word) = self.0.get_mut(usize::from(index / 64)) {
-            let bit = 1 << (index % 64);
-            *word = if is_in { *word | bit } else { *word & !bit };
-        }
-    }
-
-    /// The lowest index that is not among them.
-    fn first_absent(self) -> u32 {
-        let mut index = 0;
-        for word in self.0 {
-            index += word.trailing_ones();
-            if word != u64::MAX {
-                break;
-            }
-        }
-        index
-    }
+    pieces: Pieces,
 }
 
 impl Window {
@@ -150,8 +83,7 @@ impl Window {
 
     /// Whether any block has room.
     pub(crate) fn has_room(&self) -> bool {
-        let is_unsent = |kept: &&Kept| kept.received.with(kept.in_flight) == Fragments::NONE;
-        let unsent = self.blocks.iter().rev().take_while(is_unsent).count();
+        let unsent = self.blocks.iter().rev().take_while(|kept| kept.pieces.is_unsent()).count();
         self.has_space() && unsent < MAX_UNSENT
     }
 
@@ -161,31 +93,22 @@ impl Window {
 
     /// Forgets blocks that have been received, oldest first, until there is space.
     pub(crate) fn make_room(&mut self) {
-        let is_received = |kept: &Kept| kept.waiting().is_none() && kept.in_flight == Fragments::NONE;
-        while !self.has_space() && self.blocks.front().is_some_and(is_received) {
+        while !self.has_space() && self.blocks.front().is_some_and(|kept| kept.pieces.is_received()) {
             self.forget_first();
         }
     }
 
     /// Keeps the next block, which goes up to `end`.
     pub(crate) fn push(&mut self, encoded: &[u8], end: Cursor) {
-        self.blocks.push_back(Kept {
-            generation: block::generation(encoded),
-            start: core::mem::replace(&mut self.end, end),
-            length: encoded.len(),
-            fragment_bytes: 0,
-            count: 0,
-            received: Fragments::NONE,
-            in_flight: Fragments::NONE,
-        });
+        let start = core::mem::replace(&mut self.end, end);
+        self.blocks.push_back(Kept { start, pieces: Pieces::of(encoded) });
         self.arena.extend(encoded);
     }
 
-    /// A fragment of this block is sent now: if it is the first one, the block is cut into fragments of about so many
-    /// bytes.
+    /// This fragment is sent now: if it is its block's first one, the block is cut into fragments of about so many bytes.
     pub(crate) fn cut(&mut self, id: FragmentId, fragment_bytes: usize) {
-        if let Some(kept) = self.kept(id).filter(|kept| kept.count == 0) {
-            kept.cut(fragment_bytes);
+        if let Some(kept) = self.kept(id) {
+            kept.pieces.cut(fragment_bytes);
         }
     }
 
@@ -193,9 +116,9 @@ impl Window {
     pub(crate) fn waiting(&mut self) -> Option<FragmentId> {
         let first = self.settled.max(self.base);
         let skipped = usize::try_from(first - self.base).unwrap_or(usize::MAX);
-        let waiting = (first..)
-            .zip(self.blocks.iter().skip(skipped))
-            .find_map(|(block, kept)| kept.waiting().map(|index| FragmentId { block, index }));
+        let waiting = (first..).zip(self.blocks.iter().skip(skipped)).find_map(|(block, kept)| {
+            kept.pieces.waiting().map(|index| FragmentId { stream: 0, block, index })
+        });
         self.settled = waiting.map_or_else(|| self.next(), |id| id.block);
         waiting
     }
@@ -204,9 +127,8 @@ impl Window {
     pub(crate) fn fragment<'s>(&self, id: FragmentId, scratch: &'s mut Vec<u8>) -> Option<Fragment<'s>> {
         let block_index = usize::try_from(id.block.checked_sub(self.base)?).ok()?;
         let kept = self.blocks.get(block_index)?;
-        let block_at: usize = self.blocks.iter().take(block_index).map(|before| before.length).sum();
-        let from = usize::from(id.index) * kept.fragment_bytes;
-        let to = (from + kept.fragment_bytes).min(kept.length);
+        let block_at: usize = self.blocks.iter().take(block_index).map(|before| before.pieces.length()).sum();
+        let Range { start: from, end: to } = kept.pieces.range(id.index);
         let (first, second) = self.arena.as_slices();
         scratch.clear();
         // The arena is one run of bytes, in at most two slices.
@@ -214,20 +136,13 @@ impl Window {
         scratch.extend_from_slice(first.get(from.min(first.len())..to.min(first.len()))?);
         scratch
             .extend_from_slice(second.get(from.saturating_sub(first.len())..to.saturating_sub(first.len()))?);
-        Some(Fragment {
-            stream: 0,
-            block: id.block,
-            generation: kept.generation,
-            index: id.index,
-            count: kept.count,
-            bytes: scratch,
-        })
+        Some(kept.pieces.fragment(id, scratch))
     }
 
     pub(crate) fn set_in_flight(&mut self, id: FragmentId, in_flight: bool) {
         if let Some(kept) = self.kept(id) {
-            kept.in_flight.set(id.index, in_flight);
-            if kept.waiting().is_some() {
+            kept.pieces.set_in_flight(id.index, in_flight);
+            if kept.pieces.waiting().is_some() {
                 self.settled = self.settled.min(id.block);
             }
         }
@@ -236,7 +151,7 @@ impl Window {
     /// A fragment that was [`Window::waiting`] is sent. They wait in their order: with its last one a block is sent whole,
     /// and so are those before it. Gives [`Window::sent`].
     pub(crate) fn set_sent(&mut self, id: FragmentId) -> u32 {
-        if self.kept(id).is_some_and(|kept| kept.count.checked_sub(1) == Some(id.index)) {
+        if self.kept(id).is_some_and(|kept| kept.pieces.is_last(id.index)) {
             self.sent = self.sent.max(id.block.wrapping_add(1));
         }
         self.sent
@@ -244,7 +159,7 @@ impl Window {
 
     pub(crate) fn set_received(&mut self, id: FragmentId) {
         if let Some(kept) = self.kept(id) {
-            kept.received.set(id.index, true);
+            kept.pieces.set_received(id.index);
         }
     }
 
@@ -262,7 +177,7 @@ impl Window {
 
     fn forget_first(&mut self) {
         if let Some(kept) = self.blocks.pop_front() {
-            self.arena.drain(..kept.length.min(self.arena.len()));
+            self.arena.drain(..kept.pieces.length().min(self.arena.len()));
             self.base = self.base.wrapping_add(1);
         }
     }
@@ -270,7 +185,7 @@ impl Window {
     /// Everything kept must be sent again: the receiver is a new one.
     pub(crate) fn send_again(&mut self) {
         for kept in &mut self.blocks {
-            (kept.received, kept.in_flight) = (Fragments::NONE, Fragments::NONE);
+            kept.pieces.send_again();
         }
         self.settled = self.base;
     }
@@ -287,6 +202,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::MAX_FRAGMENT_BYTES;
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -315,7 +231,7 @@ mod tests {
                 let mut assembled = Vec::new();
                 while let Some(id) = window.waiting() {
                     window.cut(id, fragment_bytes);
-                    prop_assert_eq!((id.block, id.index as usize), (number, (assembled.len()).div_ceil(window.blocks.back().unwrap().fragment_bytes)));
+                    prop_assert_eq!((id.block, id.index as usize), (number, (assembled.len()).div_ceil(window.blocks.back().unwrap().pieces.fragment_bytes())));
                     let fragment = window.fragment(id, &mut scratch).unwrap();
                     prop_assert!(!fragment.bytes.is_empty() && fragment.bytes.len() <= MAX_FRAGMENT_BYTES);
                     assembled.extend_from_slice(fragment.bytes);
@@ -335,7 +251,7 @@ mod tests {
         for _ in 1..4 {
             send(&mut window);
         }
-        assert_eq!(window.waiting(), Some(FragmentId { block: 1, index: 1 }));
+        assert_eq!(window.waiting(), Some(FragmentId { stream: 0, block: 1, index: 1 }));
         window.set_in_flight(first, false);
         assert_eq!(window.waiting(), Some(first));
     }

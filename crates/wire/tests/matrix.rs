@@ -39,7 +39,7 @@ const WINDOWS: [Window; 3] = [
     Window { blocks: 150, max_block_bytes: 300, baud: 921_600, seeds: 64 },
     // Never full.
     Window { blocks: 12, max_block_bytes: 20_000, baud: 921_600, seeds: 64 },
-    // Full with 304 KiB.
+    // Full with 246 KiB.
     Window { blocks: 16, max_block_bytes: 66_000, baud: 12_000_000, seeds: 16 },
 ];
 

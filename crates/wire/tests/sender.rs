@@ -415,7 +415,7 @@ fn a_peer_that_resumes_again_and_again_makes_the_sender_hold_no_more() {
         while line.sender.take_rewind().is_some() || line.sender.has_room() {
             line.push(60_000, at(2, 30));
         }
-        assert!(line.sender.held_bytes() <= 304 << 10);
+        assert!(line.sender.held_bytes() <= 246 << 10);
     }
 }
 

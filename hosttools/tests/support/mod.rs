@@ -581,5 +581,6 @@ fn options_of_session(session: u16) -> capture::Options {
         level: DumpLevel::ALL,
         budget: Budget::default(),
         needs_answers: false,
+        serve: None,
     }
 }

@@ -127,13 +127,12 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         if self.early.contains(pfn) {
             return Ok(());
         }
-        let class = self.classifier.span(pfn, Pfn(pfn.0.saturating_add(1))).class;
+        let class = self.out.ram.class(pfn);
         if !self.level.keeps(class) || !is_wanted(class) {
             return Ok(());
         }
-        let crash = self.crash;
-        for part in crash.map.pages_from(pfn, crash.page_shift()).take_while(|part| part.pfn == pfn) {
-            self.out.page(&self.memory, &part, at, at)?;
+        for part in self.out.ram.parts(pfn) {
+            self.out.page(&part, at, at)?;
             self.early.insert(pfn);
         }
         Ok(())

@@ -26,7 +26,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         for run in image.runs().filter(|run| run.part == ImagePart::Data && run.end > first) {
             for pfn in (run.first.max(first).0..run.end.0).map(Pfn) {
                 let pa = pfn.start(page_shift);
-                let is_read = pa.is_some_and(|pa| self.memory.read(pa, &mut page).is_ok());
+                let is_read = pa.is_some_and(|pa| self.out.ram.memory.read(pa, &mut page).is_ok());
                 if !is_read || !is_table_of_places(&page) {
                     let here = Cursor { pass: Pass::Data.number(), position: pfn.0 };
                     self.early_page(Pass::Data, pfn, here, |_| true)?;
@@ -50,7 +50,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             let mut last_address = None;
             for pfn in start..run.end.0 {
                 let pa = Pfn(pfn).start(page_shift);
-                let is_read = pa.is_some_and(|pa| self.memory.read(pa, &mut page).is_ok());
+                let is_read = pa.is_some_and(|pa| self.out.ram.memory.read(pa, &mut page).is_ok());
                 if is_read && has_address_in(&page, direct_map) {
                     let is_near = last_address.is_some_and(|last| pfn - last <= NEAR_PAGES);
                     self.constant_pages(if is_near { pending } else { pfn }..pfn + 1)?;

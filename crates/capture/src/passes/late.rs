@@ -1,12 +1,13 @@
 //! The late passes: predicates on a page. Each page of RAM belongs to exactly one of them.
 
 use codec::Filter;
-use memory::{ImagePart, KernelImage, PageClass, PageCounts, Pfn, PhysMemory, ReadFaultKind, Span};
+use memory::{ImagePart, KernelImage, PageClass, PageCounts, Pfn, PhysMemory, Span};
 use vmcore::headers::Machine;
 use wire::{Cursor, Pass};
 
 use crate::dump::Dump;
 use crate::pump::Interrupt;
+use crate::ram::forbidden;
 use crate::regions::Region;
 use crate::{Clock, Link};
 
@@ -25,10 +26,10 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         }
         let mut at = Pfn(0);
         while let Some(first) = self.next_frame_of_ram(at) {
-            let span = self.classifier.span(first, Pfn(u64::MAX));
+            let span = self.out.ram.classifier.span(first, Pfn(u64::MAX));
             let ram_pages = self.ram_pages_of(&span);
             self.counts += Span { pages: ram_pages, ..span };
-            if let Some((first, end)) = self.classifier.memmap_frames(first) {
+            if let Some((first, end)) = self.out.ram.classifier.memmap_frames(first) {
                 self.regions.add(first, end, Region::MemMap);
             }
             at = span.end();
@@ -52,7 +53,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
                 self.poll(pass)?;
                 continue;
             }
-            let span = self.classifier.span(first, end);
+            let span = self.out.ram.classifier.span(first, end);
             if pass_of(span.class, region) == pass {
                 self.out.use_filter(self.filter_for(region))?;
                 self.late_span(pass, &span)?;
@@ -65,12 +66,10 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
 
     /// Sends a span, or says that it must not be read, or leaves it out.
     fn late_span(&mut self, pass: Pass, span: &Span) -> Result<(), Interrupt> {
-        let hole = match span.class {
-            PageClass::HwPoison => Some(ReadFaultKind::HwPoison),
-            PageClass::Offline => Some(ReadFaultKind::Offline),
-            class if !self.level.keeps(class) => return Ok(()),
-            _ => None,
-        };
+        let hole = forbidden(span.class);
+        if hole.is_none() && !self.level.keeps(span.class) {
+            return Ok(());
+        }
         let crash = self.crash;
         let parts = crash.map.pages_from(span.first, crash.page_shift());
         for part in parts.take_while(|part| part.pfn < span.end()) {
@@ -79,7 +78,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
             match hole {
                 Some(why) => self.out.hole(part.pfn.0, why, behind)?,
                 None if self.early.contains(part.pfn) => {}
-                None => self.out.page(&self.memory, &part, here, behind)?,
+                None => self.out.page(&part, here, behind)?,
             }
             self.done_pages += 1;
             self.poll(pass)?;

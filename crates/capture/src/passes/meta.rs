@@ -64,7 +64,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
     /// Hands the text of the kernel log to `each`, piece by piece.
     fn each_log_text(
         &mut self,
-        mut each: impl FnMut(&mut crate::output::Output<'_, L, C>, &[u8]) -> Result<(), Interrupt>,
+        mut each: impl FnMut(&mut crate::output::Output<'_, M, L, C>, &[u8]) -> Result<(), Interrupt>,
     ) -> Result<(), Interrupt> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         let mut log = match KernelLog::open(kernel, &self.crash.info()) {

@@ -94,10 +94,12 @@ impl<M: PhysMemory, L: Link, C: Clock> Dump<'_, M, L, C> {
         let mut caches = SlabCaches::new(TASK_CACHES);
         let mut at = first;
         while let Some(first) = self.next_frame_of_ram(at) {
-            let span = self.classifier.span(first, Pfn(u64::MAX));
+            let span = self.out.ram.classifier.span(first, Pfn(u64::MAX));
             if span.class == PageClass::Slab {
                 for pfn in (first.0..span.end().0).map(Pfn) {
-                    if self.classifier.is_of(&mut caches, pfn) {
+                    // A request may have been answered since, whose page is elsewhere.
+                    self.out.ram.class(pfn);
+                    if self.out.ram.classifier.is_of(&mut caches, pfn) {
                         let here = Cursor { pass: Pass::Tasks.number(), position: pfn.0 };
                         self.early_page(Pass::Tasks, pfn, here, |class| class == PageClass::Slab)?;
                     }

@@ -1,0 +1,335 @@
+//! A host that reads the machine while it is being dumped: the pipeline and a receiver with a slow line between them, in
+//! virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs
+)]
+
+#[path = "support/board.rs"]
+mod board;
+#[path = "support/desk.rs"]
+mod desk;
+#[path = "../../memory/tests/support/mod.rs"]
+mod kernel;
+
+use std::time::Duration;
+
+use board::Memory;
+use capture::{Budget, NOBODY_FOR, Options, Serve};
+use codec::{Effort, Method};
+use desk::{Answer, Desk, Host, Noise, Slow};
+use kernel::arm;
+use memory::{DumpLevel, PageClass, ReadFaultKind};
+use wire::{Course, SessionId, Urgency};
+
+const SECOND: Duration = Duration::from_secs(1);
+const BAUD: u32 = 115_200;
+
+const FIRST: u64 = arm::AARCH64_RAM >> 12;
+/// Frames of the kernel with something in them: most of the dump.
+const FULL: std::ops::Range<u64> = FIRST + 2304..FIRST + 4096;
+/// Frames, counted from the first one, whose struct pages say that they must not be read.
+const POISONED: u64 = 3000;
+
+/// A machine of 16 MiB, of which a dump takes more than a minute.
+fn machine() -> Memory {
+    let mut memory = Memory::aarch64();
+    let ram = &mut memory.crashed.ram;
+    let mut state = 1_u64;
+    for pfn in FULL {
+        for pa in (pfn << 12..(pfn + 1) << 12).step_by(8) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(pfn);
+            // Much alike, as kernel objects are.
+            ram.put_u64(pa, if pa % 64 == 0 { state >> 24 } else { pa % 512 });
+        }
+    }
+    // User memory, too, and the struct page of one page says hwpoison.
+    let classes = arm::expected(arm::AARCH64_FRAMES);
+    for (pfn, _) in (FIRST..).zip(classes).filter(|(_, class)| *class == PageClass::User) {
+        ram.put_u64(pfn << 12, pfn);
+    }
+    let flags = arm::AARCH64_RAM + 0x80_0000 + POISONED * 64;
+    let before = ram.get_u64(flags);
+    ram.put_u64(flags, before | kernel::Generation::Linux6_12.hwpoison());
+    memory
+}
+
+fn options() -> Options {
+    Options {
+        session: SessionId(7),
+        encoder: Method::Deflate.encoder(),
+        level: DumpLevel::SMALLEST,
+        budget: Budget::default(),
+        needs_answers: false,
+        serve: None,
+    }
+}
+
+fn desk(host: Host) -> Desk {
+    Desk::new(BAUD, host)
+}
+
+/// Frames all over the machine.
+fn scattered(count: u64) -> Vec<u64> {
+    (0..count).map(|index| FULL.start + index * 1_103 % (FULL.end - FULL.start)).collect()
+}
+
+/// A dump during which pages are wanted, from a time on, so many at once.
+fn dump_with(pfns: &[u64], from: Duration, at_once: usize) -> Desk {
+    let machine = machine();
+    let mut desk = desk(Host { wants_from: from, at_once, ..Host::default() });
+    desk.host.wants.extend(pfns.iter().map(|&pfn| (pfn, 1, Urgency::Now)));
+    desk.run(&machine, options());
+    desk
+}
+
+fn assert_answers_are_right(desk: &Desk, machine: &Memory) {
+    assert_eq!(desk.host.wants.len() + desk.host.waiting.len(), 0, "not everything is answered");
+    for (pfn, answer) in &desk.host.answers {
+        assert_eq!(*answer, Answer::of(machine, *pfn), "page {pfn:#x}");
+    }
+}
+
+#[test]
+fn pages_that_are_wanted_come_ahead_of_the_passes_and_the_dump_is_the_same() {
+    let pfns = scattered(435);
+    let without = dump_with(&[], SECOND, 1);
+    let with = dump_with(&pfns, 20 * SECOND, 8);
+    assert_answers_are_right(&with, &machine());
+    assert_eq!(with.host.answers.len(), 435);
+    for desk in [&without, &with] {
+        desk.host.assert_complete();
+    }
+    assert!(with.host.dump() == without.host.dump());
+    // Before the end, by far.
+    let took = with.host.answered_at.unwrap() - 20 * SECOND;
+    println!("435 pages, 8 at once: {took:?}; bytes on the line {} and {}", without.written, with.written);
+    assert!(took < without.now() / 2, "{took:?} of {:?}", without.now());
+}
+
+#[test]
+fn one_frame_at_most_comes_between_a_request_and_its_answer() {
+    let desk = dump_with(&scattered(60), 20 * SECOND, 1);
+    assert_eq!(desk.frames_before_answers.len(), 60);
+    let most = desk.frames_before_answers.iter().max();
+    assert!(most <= Some(&1), "{:?}", desk.frames_before_answers);
+}
+
+#[test]
+fn any_page_of_ram_can_be_had_whatever_the_level_but_for_those_that_must_not_be_read() {
+    let machine = machine();
+    let classes = arm::expected(arm::AARCH64_FRAMES);
+    let user = (FIRST..).zip(classes).find(|(_, class)| *class == PageClass::User).unwrap().0;
+    let mut desk = desk(Host { wants_from: 5 * SECOND, at_once: 8, ..Host::default() });
+    let hole = |kind: ReadFaultKind| Answer::Hole(kind as u8);
+    desk.host.wants.extend([
+        (user, 2, Urgency::Now),
+        (FIRST + POISONED - 1, 3, Urgency::Soon),
+        (FIRST - 2, 4, Urgency::Soon),
+        ((1 << 40) - 16, 16, Urgency::Soon),
+    ]);
+    desk.run(&machine, options());
+    let answers = &desk.host.answers;
+    assert_eq!(answers.len(), 2 + 3 + 4 + 16);
+    assert_eq!(answers[&user], Answer::of(&machine, user));
+    assert!(matches!(answers[&user], Answer::Page(_)));
+    assert!(!desk.host.dump().0.contains_key(&user), "the level leaves it out");
+    assert_eq!(answers[&(FIRST + POISONED)], hole(ReadFaultKind::HwPoison));
+    assert_eq!(answers[&(FIRST + POISONED + 1)], Answer::of(&machine, FIRST + POISONED + 1));
+    for pfn in [FIRST - 2, FIRST - 1, (1 << 40) - 16, (1 << 40) - 1] {
+        assert_eq!(answers[&pfn], hole(ReadFaultKind::NotRam), "{pfn:#x}");
+    }
+    assert_eq!(answers[&FIRST], Answer::of(&machine, FIRST));
+    desk.host.assert_complete();
+}
+
+#[test]
+fn every_method_makes_answers() {
+    let machine = machine();
+    for method in Method::ALL {
+        let host = Host { wants_from: 3 * SECOND, at_once: 8, ..Host::default() };
+        let mut desk = Desk::new(921_600, host);
+        desk.host.wants.extend(scattered(30).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+        desk.host.wants.push_back((FULL.start, 16, Urgency::Now));
+        desk.run(&machine, Options { encoder: method.encoder(), ..options() });
+        assert_answers_are_right(&desk, &machine);
+        desk.host.assert_complete();
+    }
+}
+
+#[test]
+fn on_a_line_that_loses_bytes_everything_is_answered_in_the_end() {
+    let machine = machine();
+    for seed in 0..4 {
+        let host = Host { wants_from: 3 * SECOND, at_once: 8, ..Host::default() };
+        let mut desk = Desk::new(921_600, host);
+        desk.noise = Noise { seed, every: 3000 };
+        desk.host.wants.extend(scattered(200).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+        desk.run(&machine, options());
+        assert_answers_are_right(&desk, &machine);
+        desk.host.assert_complete();
+    }
+}
+
+#[test]
+fn a_receiver_that_is_killed_meanwhile_costs_no_answer() {
+    let machine = machine();
+    let mut desk = desk(Host { wants_from: 10 * SECOND, at_once: 8, ..Host::default() });
+    desk.host.kills.extend([11 * SECOND, 14 * SECOND, 20 * SECOND]);
+    desk.host.wants.extend(scattered(300).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+    desk.run(&machine, options());
+    assert_answers_are_right(&desk, &machine);
+    assert_eq!(desk.host.answers.len(), 300);
+    desk.host.assert_complete();
+}
+
+#[test]
+fn a_request_that_nobody_may_make_is_ignored() {
+    let machine = machine();
+    let mut desk = desk(Host { is_deaf: true, ..Host::default() });
+    // One-way, requests of whoever they are, and no Resume.
+    desk.host.raw = (0..1000).flat_map(|number| desk::raw_request(SessionId(7), number)).collect();
+    desk.run(&machine, options());
+    assert_eq!(desk.host.answers.len(), 0);
+    let silent = {
+        let mut desk = self::desk(Host { is_deaf: true, ..Host::default() });
+        desk.run(&machine, options());
+        desk
+    };
+    // But for lines that tell how far it is.
+    assert!(desk.written.abs_diff(silent.written) < 500, "{} and {}", desk.written, silent.written);
+}
+
+#[test]
+fn passes_that_are_held_let_requests_through_and_go_on_afterwards() {
+    let machine = machine();
+    let mut desk = desk(Host { wants_from: 20 * SECOND, at_once: 8, ..Host::default() });
+    desk.host.courses.extend([(10 * SECOND, Course::Hold), (60 * SECOND, Course::GoOn)]);
+    desk.host.wants.extend(scattered(100).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+    desk.run(&machine, options());
+    assert_answers_are_right(&desk, &machine);
+    assert!(desk.host.answered_at.unwrap() < 30 * SECOND);
+    desk.host.assert_complete();
+    let held = desk.host.arrivals.iter().filter(|at| (12 * SECOND..60 * SECOND).contains(at)).count();
+    assert_eq!(held, 0, "blocks of the passes");
+    assert!(!desk.host.end.unwrap().is_cut);
+    assert!(desk.host.dump() == dump_with(&[], SECOND, 1).host.dump());
+}
+
+#[test]
+fn a_machine_that_is_released_while_it_is_held_ends_at_once() {
+    let machine = machine();
+    let mut desk = desk(Host::default());
+    desk.host.courses.extend([(10 * SECOND, Course::Hold), (40 * SECOND, Course::Release)]);
+    desk.run(&machine, options());
+    let end = desk.host.end.unwrap();
+    assert!(end.is_cut);
+    assert!(desk.now() < 75 * SECOND, "{:?}", desk.now());
+    desk.host.assert_adds_up();
+}
+
+#[test]
+fn a_receiver_that_holds_the_passes_and_goes_away_does_not_hold_the_machine() {
+    let machine = machine();
+    let mut desk = desk(Host { goes_at: Some(20 * SECOND), ..Host::default() });
+    desk.host.courses.extend([(10 * SECOND, Course::Hold)]);
+    desk.run(&machine, options());
+    assert!(desk.now() < 400 * SECOND);
+}
+
+#[test]
+fn a_machine_that_serves_answers_after_the_end_until_it_is_released() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    let (wants_from, release_at) = (end_at + 100 * SECOND, end_at + 200 * SECOND);
+    let mut desk = desk(Host { wants_from, at_once: 8, ..Host::default() });
+    desk.host.wants.extend(scattered(100).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+    desk.host.courses.push_back((release_at, Course::Release));
+    desk.run(&machine, Options { serve: Some(Serve { limit: None }), ..options() });
+    assert_answers_are_right(&desk, &machine);
+    assert_eq!(desk.host.answers.len(), 100);
+    desk.host.assert_complete();
+    assert!(!desk.host.end.unwrap().is_cut);
+    assert!((release_at..release_at + 3 * SECOND).contains(&desk.now()), "{:?}", desk.now());
+}
+
+#[test]
+fn a_receiver_can_have_the_machine_stay_though_it_was_not_set_up_to() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    let mut desk = desk(Host { wants_from: end_at + 100 * SECOND, at_once: 1, ..Host::default() });
+    desk.host.wants.push_back((FULL.start, 16, Urgency::Now));
+    desk.host.courses.extend([(SECOND, Course::Stay), (end_at + 200 * SECOND, Course::Release)]);
+    desk.run(&machine, options());
+    assert_answers_are_right(&desk, &machine);
+    assert_eq!(desk.host.answers.len(), 16);
+    desk.host.assert_complete();
+}
+
+#[test]
+fn a_machine_serves_no_longer_than_it_was_told_to() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    for course in [Course::GoOn, Course::Stay] {
+        let mut desk = desk(Host::default());
+        desk.host.courses.push_back((SECOND, course));
+        desk.run(&machine, Options { serve: Some(Serve { limit: Some(300 * SECOND) }), ..options() });
+        let over = desk.now() - end_at;
+        assert!((295 * SECOND..305 * SECOND).contains(&over), "{course:?}: {over:?}");
+        desk.host.assert_complete();
+    }
+}
+
+#[test]
+fn a_machine_that_serves_and_is_not_listened_to_waits_for_ten_minutes() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    let mut desk = desk(Host { goes_at: Some(end_at + 10 * SECOND), ..Host::default() });
+    desk.run(&machine, Options { serve: Some(Serve { limit: None }), ..options() });
+    // It takes a minute until it knows.
+    let waited = desk.now() - end_at - 70 * SECOND;
+    assert!((NOBODY_FOR - 5 * SECOND..NOBODY_FOR + 5 * SECOND).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn a_receiver_may_come_back_to_a_machine_that_serves() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    let from = end_at + 50 * SECOND;
+    let mut desk = desk(Host { wants_from: from, at_once: 4, ..Host::default() });
+    desk.host.kills.extend([end_at + 20 * SECOND]);
+    desk.host.wants.extend(scattered(20).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+    desk.host.courses.push_back((from + 30 * SECOND, Course::Release));
+    desk.run(&machine, Options { serve: Some(Serve { limit: None }), ..options() });
+    assert_answers_are_right(&desk, &machine);
+    assert_eq!(desk.host.answers.len(), 20);
+    desk.host.assert_complete();
+}
+
+/// What a page costs who waits for one after the other, and who wants eight at once: with a processor that is fast, and with
+/// one that just keeps such a line full.
+#[test]
+fn what_crash_reads_is_there_within_a_minute() {
+    let machine = machine();
+    for (at_once, bytes_per_second, most) in
+        [(1, 1_000_000, 30), (8, 1_000_000, 25), (1, 140_000, 42), (8, 140_000, 25)]
+    {
+        let mut desk = desk(Host { wants_from: 20 * SECOND, at_once, ..Host::default() });
+        desk.host.wants.extend(scattered(435).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+        let dense = Method::Lzma(Effort::Dense).encoder();
+        let encoder = Box::new(Slow::new(dense, desk.time.clone(), bytes_per_second));
+        let budget = Budget { time: Some(65 * SECOND), bytes: None };
+        desk.run(&machine, Options { encoder, budget, ..options() });
+        let took = desk.host.answered_at.unwrap() - 20 * SECOND;
+        println!(
+            "{at_once} at once, {bytes_per_second} B/s of LZMA: {took:?} for {} bytes of answers, {} overruns",
+            desk.host.answer_bytes, desk.overruns
+        );
+        assert_answers_are_right(&desk, &machine);
+        assert!(took < most * SECOND, "{took:?}");
+        desk.host.assert_adds_up();
+    }
+}
