@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn talks_come_to_their_end() {
         let finished = of("sender").map(|bytes| Driver::run(&bytes).sender.is_finished());
-        let expected = [true, true, true, true, false, false, false, false, false];
+        let expected = [true, true, true, true, false, false, false, false, false, false, false, true];
         assert_eq!(finished.collect::<Vec<_>>(), expected);
     }
 

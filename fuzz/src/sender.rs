@@ -1,10 +1,13 @@
 //! A sender and who talks to it: a receiver that says whatever it likes, whenever it likes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wire::line::{Chunk, Deframer};
-use wire::{Body, Cursor, Fragment, Reply, Sender, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES};
+use wire::{
+    ANSWERS, Body, Course, Cursor, Fragment, HEADER_BYTES, MAX_ENCODED_BYTES, Reply, Request, Sender,
+    SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES, Urgency,
+};
 
 /// Whose session it is.
 pub(crate) const SESSION: SessionId = SessionId(0x1234);
@@ -12,8 +15,8 @@ pub(crate) const SESSION: SessionId = SessionId(0x1234);
 /// What [`Sender::held_bytes`] promises.
 const MAX_HELD_BYTES: usize = 246 << 10;
 
-/// What can be said while time stands still: 64 blocks of 255 fragments, and a few frames around them.
-const MAX_FRAMES_AT_ONCE: usize = 64 * 255 + 10;
+/// What can be said while time stands still: 64 blocks and 32 answers of 255 fragments, and a few frames around them.
+const MAX_FRAMES_AT_ONCE: usize = (64 + 32) * 255 + 10;
 
 /// Bytes of blocks that one input can push: more takes time, and shows nothing new.
 const MAX_PUSHED_BYTES: usize = 1 << 20;
@@ -43,10 +46,18 @@ pub(crate) enum Op {
     Text,
     /// Everything has been pushed.
     End,
+    /// Receiver (1), number (4), first frame (5), pages (1), urgency (1).
+    Request,
+    /// Receiver (1), course (1).
+    Course,
+    /// What is wanted, if anything is, is answered: length (1) and how often it is doubled (1), whether it is finished (1).
+    Answer,
+    /// The machine is set up to stay, or told to go (1).
+    Stay,
 }
 
 impl Op {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Bytes,
         Self::Ack,
         Self::NearAck,
@@ -57,6 +68,10 @@ impl Op {
         Self::Take,
         Self::Text,
         Self::End,
+        Self::Request,
+        Self::Course,
+        Self::Answer,
+        Self::Stay,
     ];
 }
 
@@ -100,6 +115,8 @@ pub(crate) struct Driver {
     pushed_bytes: usize,
     has_end: bool,
     is_end_said: bool,
+    /// Requests of the line that were answered: the generation of the last answer to each.
+    answered: BTreeMap<u32, u32>,
     /// The most that was said: a number of whole blocks, and where the last of them ended.
     furthest: (u32, Cursor),
 }
@@ -128,6 +145,7 @@ impl Driver {
             pushed_bytes: 0,
             has_end: false,
             is_end_said: false,
+            answered: BTreeMap::new(),
             furthest: (0, Cursor::START),
         };
         let mut input = Input(data);
@@ -173,6 +191,25 @@ impl Driver {
             Op::Take => self.take(input.u16()?),
             Op::Text => self.sender.text(&"x".repeat(input.u8()?.into())),
             Op::End => self.end(),
+            Op::Request => self.reply(how, {
+                let (receiver, number) = (input.u8()?, input.u32()?);
+                let [a, b, c, d, e] = input.array()?;
+                let first_pfn = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+                let pages = input.u8()?;
+                let urgency = if input.u8()? & 1 == 0 { Urgency::Now } else { Urgency::Soon };
+                Reply::Request { receiver, request: Request { number, urgency, first_pfn, pages } }
+            }),
+            Op::Course => self.reply(how, {
+                let receiver = input.u8()?;
+                let courses = [Course::GoOn, Course::Hold, Course::Release, Course::Stay];
+                Reply::Course { receiver, course: courses[usize::from(input.u8()? & 3)] }
+            }),
+            Op::Answer => {
+                let bytes = usize::from(input.u8()?) << (input.u8()? % 9);
+                self.answer(bytes, input.u8()? & 1 == 0);
+            }
+            Op::Stay if input.u8()? & 1 == 0 => self.sender.stay_after_end(),
+            Op::Stay => self.sender.release(),
         }
         Some(())
     }
@@ -203,6 +240,26 @@ impl Driver {
         self.made.push(Made { bytes, end, generation, said: BTreeSet::new(), count: 0, said_bytes: 0 });
         self.kept_bytes += bytes;
         self.pushed_bytes += bytes;
+    }
+
+    /// Answers what is wanted with so many bytes.
+    fn answer(&mut self, bytes: usize, is_whole: bool) {
+        let Some(request) = self.sender.wanted() else { return };
+        assert!(request.is_sound(12), "{request:?}");
+        self.sender.begin_answer(&request);
+        assert_eq!(self.sender.wanted(), None, "one after the other");
+        let bytes = bytes.min(request.max_answer_bytes(12));
+        let out = self.sender.answer().expect("it was just begun");
+        assert!(out.capacity() - out.len() >= bytes, "there is no room for it");
+        let mut encoded = vec![request.number as u8; HEADER_BYTES + bytes];
+        encoded[..HEADER_BYTES].fill(0x11);
+        out.extend_from_slice(&encoded[HEADER_BYTES..]);
+        if is_whole {
+            self.sender.finish_answer(&[0x11; HEADER_BYTES]);
+            self.answered.insert(request.number, wire::generation(&encoded));
+        } else {
+            self.sender.abandon_answer();
+        }
     }
 
     fn end(&mut self) {
@@ -238,12 +295,15 @@ impl Driver {
         let mut left = if count == u16::MAX { usize::MAX } else { count.into() };
         for _ in 0..MAX_FRAMES_AT_ONCE {
             let was_finished = self.sender.is_finished();
+            let is_wanted = self.sender.wanted().is_some();
+            let said_of_passes = self.said_of_passes();
             let pending = self.sender.pending(self.now);
             assert!(!was_finished || pending.is_empty(), "something follows");
             let length = pending.len();
             if self.looked_at == 0 {
                 let pending = pending.to_vec();
                 self.say(&pending);
+                assert!(!is_wanted || said_of_passes == self.said_of_passes(), "what is wanted comes first");
             } else {
                 assert_eq!(length, self.looked_at);
             }
@@ -256,6 +316,11 @@ impl Driver {
             }
         }
         panic!("it talks without an end");
+    }
+
+    /// Fragments of the passes that were said.
+    fn said_of_passes(&self) -> usize {
+        self.made.iter().map(|made| made.said.len()).sum()
     }
 
     /// Looks at what goes out.
@@ -282,6 +347,10 @@ impl Driver {
     }
 
     fn fragment(&mut self, fragment: &Fragment<'_>) {
+        if fragment.stream == ANSWERS {
+            assert_eq!(self.answered.get(&fragment.block), Some(&fragment.generation), "of no answer");
+            return;
+        }
         let index = fragment.block.checked_sub(self.first).expect("a block of this run") as usize;
         let made = self.made.get_mut(index).expect("a block that was made");
         assert!(index >= self.kept, "of a block that is gone");
@@ -301,6 +370,8 @@ impl Driver {
     fn look(&mut self) {
         let held = self.sender.held_bytes();
         assert!(held <= MAX_HELD_BYTES, "{held} bytes are held");
+        let of_answers = self.sender.answer_bytes();
+        assert!(of_answers <= MAX_ENCODED_BYTES, "{of_answers} bytes of answers are held");
         while self.kept_bytes > held {
             let made = &self.made[self.kept];
             assert!(made.is_sent(), "block {} is gone unsaid", self.first as usize + self.kept);

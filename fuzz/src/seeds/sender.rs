@@ -7,7 +7,7 @@ const RECEIVER: u8 = 7;
 const ALL: u16 = u16::MAX;
 
 /// What each is called, and what happens in it.
-pub(super) fn talks() -> [(&'static str, Vec<u8>); 9] {
+pub(super) fn talks() -> [(&'static str, Vec<u8>); 12] {
     [
         ("honest", honest().0),
         ("resumed_when_done", honest().near_resume(RECEIVER, 1).take(ALL).wait(2000).take(ALL).0),
@@ -18,6 +18,9 @@ pub(super) fn talks() -> [(&'static str, Vec<u8>); 9] {
         ("comes_back", comes_back().0),
         ("window_full", window_full().0),
         ("gone_and_noise", gone_and_noise().0),
+        ("wants_pages", wants_pages().0),
+        ("floods", floods().0),
+        ("held_and_released", held_and_released().0),
     ]
 }
 
@@ -63,6 +66,21 @@ impl Talk {
 
     fn resume(self, block: u32, pass: u8, position: u64) -> Self {
         self.add(Op::Resume, &[&[RECEIVER], &block.to_le_bytes(), &[pass], &position.to_le_bytes()])
+    }
+
+    fn request(self, number: u32, first_pfn: u64, pages: u8, urgency: u8) -> Self {
+        let first_pfn = first_pfn.to_le_bytes();
+        let request = [&[RECEIVER][..], &number.to_le_bytes(), &first_pfn[..5], &[pages, urgency]];
+        self.add(Op::Request, &request)
+    }
+
+    fn course(self, course: u8) -> Self {
+        self.add(Op::Course, &[&[RECEIVER, course]])
+    }
+
+    /// So many bytes, times a power of two.
+    fn answer(self, bytes: u8, doubled: u8) -> Self {
+        self.add(Op::Answer, &[&[bytes, doubled, 0]])
     }
 
     fn end(self) -> Self {
@@ -139,4 +157,37 @@ fn gone_and_noise() -> Talk {
     let talk = Talk::default().take(ALL).near_resume(RECEIVER, 1).push(3000).take(ALL);
     let talk = talk.add(Op::Bytes, &[&[noise.len() as u8], noise]).wait(60_000).take(ALL).wait(10_000);
     talk.take(ALL).near_ack(1, u32::MAX, 2).end().take(ALL)
+}
+
+/// Pages that are wanted in the middle of a block: some now, some soon, one that comes again, one that gets lost, one that is
+/// given up; and of a sender that has gone back.
+fn wants_pages() -> Talk {
+    let talk = Talk::default().take(ALL).near_resume(RECEIVER, 1).push(3000).push(3000).take(1300);
+    let talk = talk.request(5, 0x1000, 1, 1).request(6, 0x12_3456, 8, 0).request(6, 0x12_3456, 8, 0);
+    let talk =
+        talk.take(ALL).answer(200, 4).take(ALL).add(Op::Answer, &[&[9, 0, 1]]).near_ack(2, u32::MAX, 4);
+    let talk = talk.near_ack(1, u32::MAX, 4).wait(150).take(ALL).near_ack(1, u32::MAX, 2);
+    let talk = talk.request(7, 1, 1, 0).near_resume(8, 3).take(ALL).answer(9, 0).push(500).take(ALL);
+    talk.request(7, 1, 1, 0).answer(9, 0).take(ALL)
+}
+
+/// More than anybody may want, of pages that cannot be, and none of it acknowledged.
+fn floods() -> Talk {
+    let mut talk = Talk::default().take(ALL).near_resume(RECEIVER, 1).push(900);
+    for number in 0..70 {
+        talk = talk.request(number, number.into(), 16, 0);
+    }
+    talk = talk.request(100, u64::MAX, 1, 0).request(101, 0, 0, 0).request(102, 0, 17, 0);
+    for _ in 0..40 {
+        talk = talk.answer(250, 3).take(ALL).answer(u8::MAX, 8);
+    }
+    talk.wait(150).take(ALL)
+}
+
+/// The passes are held, and the machine is released; one that was set up to stay does.
+fn held_and_released() -> Talk {
+    let talk = Talk::default().add(Op::Stay, &[&[0]]).take(ALL).near_resume(RECEIVER, 1).course(1).push(900);
+    let talk = talk.take(ALL).wait(1000).take(ALL).request(1, 1, 1, 0).answer(100, 0).take(ALL);
+    let talk = talk.course(3).wait(1100).take(ALL).end().take(ALL).near_ack(1, u32::MAX, 1).take(ALL);
+    talk.wait(1000).take(ALL).course(2).take(ALL).course(1).wait(1000).take(ALL)
 }
