@@ -3,10 +3,8 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -14,99 +12,14 @@ use std::time::{Duration, Instant};
 
 use rcapture::dump;
 use rustix::io::Errno;
-use support::mounted::{Mounted, can_mount, is_mounted};
+use support::mounted::{Mounted, Place, await_that, can_mount, is_mounted, offsets, read_page};
 use support::serving::{ALL, HALF, Serving, Setup};
-use support::{FAULTY_PFN, Memory, Network, PAGE, RAM, TcpTarget, pages_of};
+use support::{FAULTY_PFN, Memory, Network, PAGE, TcpTarget, pages_of};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A machine whose passes do not begin.
 const WAITING: Setup = Setup { waits: true, ..ALL };
-
-struct Place {
-    directory: tempfile::TempDir,
-    socket: PathBuf,
-    on: PathBuf,
-    out: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let [socket, on, out] = ["line", "on", "out"].map(|name| directory.path().join(name));
-        std::fs::create_dir(&on).unwrap();
-        Self { directory, socket, on, out }
-    }
-
-    /// Receives from the machine, mounted.
-    fn recv(&self, more: &[&str]) -> Mounted {
-        let text = |path: &'_ Path| path.to_str().unwrap().to_owned();
-        let (socket, out, on) = (text(&self.socket), text(&self.out), text(&self.on));
-        let common = ["recv", "--wait", "30", "--unix", &socket, "-o", &out, "--mount", &on];
-        Mounted::run(&[&common[..], more].concat(), &self.on)
-    }
-
-    fn dump_directory(&self) -> PathBuf {
-        let all: Vec<_> = std::fs::read_dir(&self.out).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(all.len(), 1, "{all:?}");
-        all[0].clone()
-    }
-
-    /// Whether all of the dump is in its journal.
-    fn is_complete(&self) -> bool {
-        let journal = self.dump_directory().join("journal");
-        self.run(&["info", journal.to_str().unwrap()]).1.contains("complete      yes")
-    }
-
-    fn status(&self) -> String {
-        std::fs::read_to_string(self.on.join("status")).unwrap()
-    }
-
-    fn await_status(&self, line: &str) {
-        await_that(line, || self.status().contains(line));
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_rcapture"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
-    }
-}
-
-#[track_caller]
-fn await_that(what: &str, is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < DEADLINE, "{what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Where pages are in a mounted vmcore: each page of RAM.
-fn offsets(vmcore: &File) -> BTreeMap<u64, u64> {
-    let mut read = |offset: u64, buf: &mut [u8]| vmcore.read_exact_at(buf, offset).is_ok();
-    let core = vmcore::elfcore::ElfCore::read(&mut read).unwrap();
-    let offset_of = |pfn: u64| {
-        let load = core
-            .loads
-            .iter()
-            .find(|load| (load.p_paddr..load.p_paddr + load.p_filesz).contains(&(pfn << 12)))?;
-        Some((pfn, load.p_offset + ((pfn << 12) - load.p_paddr)))
-    };
-    RAM.into_iter().flat_map(|(start, end)| start >> 12..end.div_ceil(4096)).filter_map(offset_of).collect()
-}
-
-fn read_page(vmcore: &File, offset: u64) -> Result<Vec<u8>, Option<Errno>> {
-    let mut page = vec![0; PAGE];
-    match vmcore.read_exact_at(&mut page, offset) {
-        Ok(()) => Ok(page),
-        Err(error) => Err(error.raw_os_error().map(Errno::from_raw_os_error)),
-    }
-}
 
 #[test]
 fn pages_that_are_not_here_yet_are_asked_for_and_right() {
@@ -541,5 +454,4 @@ fn many_machines_at_once_are_not_mounted() {
     let (code, said) = place.run(&arguments);
     assert_eq!(code, Some(2));
     assert!(said.contains("--once"), "{said}");
-    drop(place.directory);
 }

@@ -1,14 +1,19 @@
 //! A mounted dump.
 
-use std::fs::OpenOptions;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PAGE, RAM};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -131,4 +136,94 @@ pub fn is_mounted(directory: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     mounts.lines().any(|line| line.split(' ').nth(4) == directory.to_str())
+}
+
+/// Where a test has what it needs.
+pub struct Place {
+    _directory: tempfile::TempDir,
+    /// The line.
+    pub socket: PathBuf,
+    /// What is mounted on.
+    pub on: PathBuf,
+    /// Where dumps go.
+    pub out: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let [socket, on, out] = ["line", "on", "out"].map(|name| directory.path().join(name));
+        std::fs::create_dir(&on).unwrap();
+        Self { socket, on, out, _directory: directory }
+    }
+
+    /// Receives from the machine, mounted.
+    pub fn recv(&self, more: &[&str]) -> Mounted {
+        let text = |path: &'_ Path| path.to_str().unwrap().to_owned();
+        let (socket, out, on) = (text(&self.socket), text(&self.out), text(&self.on));
+        let common = ["recv", "--wait", "30", "--unix", &socket, "-o", &out, "--mount", &on];
+        Mounted::run(&[&common[..], more].concat(), &self.on)
+    }
+
+    pub fn dump_directory(&self) -> PathBuf {
+        let all: Vec<_> = std::fs::read_dir(&self.out).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].clone()
+    }
+
+    /// Whether all of the dump is in its journal.
+    pub fn is_complete(&self) -> bool {
+        let journal = self.dump_directory().join("journal");
+        self.run(&["info", journal.to_str().unwrap()]).1.contains("complete      yes")
+    }
+
+    pub fn status(&self) -> String {
+        std::fs::read_to_string(self.on.join("status")).unwrap()
+    }
+
+    pub fn await_status(&self, line: &str) {
+        await_that(line, || self.status().contains(line));
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_rcapture"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < DEADLINE, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Where pages are in a mounted vmcore: each page of RAM.
+pub fn offsets(vmcore: &File) -> BTreeMap<u64, u64> {
+    let mut read = |offset: u64, buf: &mut [u8]| vmcore.read_exact_at(buf, offset).is_ok();
+    let core = vmcore::elfcore::ElfCore::read(&mut read).unwrap();
+    let offset_of = |pfn: u64| {
+        let load = core
+            .loads
+            .iter()
+            .find(|load| (load.p_paddr..load.p_paddr + load.p_filesz).contains(&(pfn << 12)))?;
+        Some((pfn, load.p_offset + ((pfn << 12) - load.p_paddr)))
+    };
+    RAM.into_iter().flat_map(|(start, end)| start >> 12..end.div_ceil(4096)).filter_map(offset_of).collect()
+}
+
+pub fn read_page(vmcore: &File, offset: u64) -> Result<Vec<u8>, Option<Errno>> {
+    let mut page = vec![0; PAGE];
+    match vmcore.read_exact_at(&mut page, offset) {
+        Ok(()) => Ok(page),
+        Err(error) => Err(error.raw_os_error().map(Errno::from_raw_os_error)),
+    }
 }

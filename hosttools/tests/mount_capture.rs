@@ -1,0 +1,128 @@
+//! A dump as a directory while it is being received from the capture kernel's own pipeline.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::fs::File;
+use std::thread;
+
+use rcapture::dump;
+use rustix::io::Errno;
+use support::mounted::{Mounted, Place, can_mount, offsets, read_page};
+use support::{FAULTY_PFN, Memory, Network, Target, TcpTarget, Trouble, options, pages_of, receive};
+
+/// The vmcore of a machine that nobody has looked at.
+fn vmcore_of(memory: &Memory) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path(), rcapture::write::Options::default());
+    std::fs::read(receive(&memory.line(), &options).unwrap().directory.join("vmcore")).unwrap()
+}
+
+#[test]
+fn the_capture_kernels_own_pipeline_answers_and_the_vmcore_is_the_same_file_as_ever() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    // The line is slow, and damages a byte now and then.
+    let trouble =
+        Trouble { damage_every: Some(30_000), bytes_per_second: 100_000, waits: true, text_at: None };
+    let target = Target::crash(Memory::new(), &place.socket, trouble);
+    let mounted = place.recv(&[]);
+    let expected = Memory::new().pages();
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offsets = offsets(&vmcore);
+    thread::scope(|scope| {
+        for reader in 0..4_u64 {
+            let (vmcore, offsets, expected) = (&vmcore, &offsets, &expected);
+            scope.spawn(move || {
+                for pfn in (0x370 - reader..0x380).step_by(4).chain([0x9f, 0x31f - reader]) {
+                    let page = read_page(vmcore, offsets[&pfn]).unwrap();
+                    assert!(page == *expected[&pfn].as_ref().unwrap(), "page {pfn:#x}");
+                }
+            });
+        }
+    });
+    assert!(!place.status().contains("pages pulled     0\n"), "{}", place.status());
+    assert_eq!(read_page(&vmcore, offsets[&FAULTY_PFN]).unwrap_err(), Some(Errno::IO));
+    drop(vmcore);
+    assert_eq!(place.run(&["release", place.on.to_str().unwrap()]).0, Some(0));
+    let (code, said) = mounted.end();
+    assert_eq!(code, Some(0), "{said}");
+    target.finish();
+    let vmcore = std::fs::read(place.dump_directory().join("vmcore")).unwrap();
+    assert!(vmcore == vmcore_of(&Memory::new()), "the vmcore depends on who looked");
+}
+
+#[test]
+fn a_receiver_that_was_killed_has_what_was_read_when_it_is_started_again() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let trouble = Trouble { damage_every: None, bytes_per_second: 100_000, waits: true, text_at: None };
+    let target = Target::crash(Memory::new(), &place.socket, trouble);
+    let mounted = place.recv(&["--on-demand"]);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offset = offsets(&vmcore)[&0x374];
+    assert!(read_page(&vmcore, offset).is_ok());
+    drop(vmcore);
+    mounted.signal(rustix::process::Signal::KILL);
+    assert_eq!(mounted.end().0, None);
+    let mounted = place.recv(&["--on-demand"]);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    assert!(read_page(&vmcore, offset).unwrap() == *Memory::new().pages()[&0x374].as_ref().unwrap());
+    place.await_status("pages pulled     1\n");
+    // The next one is not taken for an answer to the one before.
+    assert!(read_page(&vmcore, offset - 4096).unwrap() == *Memory::new().pages()[&0x373].as_ref().unwrap());
+    drop(vmcore);
+    assert_eq!(place.run(&["release", place.on.to_str().unwrap()]).0, Some(0));
+    let (code, said) = mounted.end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(target.finish().0.is_cut);
+    let dump = dump::open(&place.dump_directory().join("vmcore")).unwrap();
+    for pfn in [0x373, 0x374] {
+        assert!(pages_of(&*dump)[&pfn] == Memory::new().pages()[&pfn]);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_costs_a_reader_time_only() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let (out, on) = (place.out.to_str().unwrap(), place.on.to_str().unwrap());
+    let arguments = [
+        "recv",
+        "--listen",
+        &address,
+        "--once",
+        "-o",
+        out,
+        "--mount",
+        on,
+        "--keep-free",
+        "0",
+        "--on-demand",
+        "--read-timeout",
+        "60",
+    ];
+    let mounted = Mounted::run(&arguments, &place.on);
+    let network = Network { breaks_at: (1..10).map(|at| at * 30_000).collect(), ..Network::default() };
+    let machine = TcpTarget::crash(Memory::new(), 7, address.parse().unwrap(), network);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offsets = offsets(&vmcore);
+    let expected = Memory::new().pages();
+    for (pfn, offset) in offsets.iter().skip(1).step_by(3) {
+        assert!(read_page(&vmcore, *offset).ok() == expected[pfn], "page {pfn:#x}");
+    }
+    drop(vmcore);
+    assert_eq!(place.run(&["release", on]).0, Some(0));
+    let (code, said) = mounted.end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the machine was released before the end"), "{said}");
+    assert!(machine.finish().is_cut);
+}
