@@ -3,7 +3,7 @@
 //! # Terms
 //! - **Reader**: a program that reads `vmcore`; crash(8), say.
 //! - **Desk**: where reads wait until they can be answered.
-//! - **[`Memory`]**: the pages behind `vmcore`: of a finished dump, or of one that is being received.
+//! - **Memory**: the pages behind `vmcore`: of a finished dump, or of one that is being received.
 //!
 //! # Flow
 //! kernel ─▶ file system (names, sizes, texts) ─▶ desk ─▶ workers (where in the ELF core? which pages?) ─▶ kernel
