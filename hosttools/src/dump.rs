@@ -67,6 +67,8 @@ pub struct Facts {
     pub notes: Vec<u8>,
     /// Whether all is there that the dump was to have.
     pub is_complete: bool,
+    /// Pages that are there only because a receiver asked for them.
+    pub pulled: u64,
 }
 
 impl Facts {

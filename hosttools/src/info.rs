@@ -105,7 +105,7 @@ impl<'a> Info<'a> {
             "pages         {data} with data, {filled} filled, {unreadable} unreadable, {given_up} damaged or offline, \
              {missing} missing, {excluded} excluded"
         )?;
-        match self.session.map_or(0, Assembly::only_asked) {
+        match facts.pulled {
             0 => Ok(()),
             pages => writeln!(f, "pulled        {pages} pages came only because they were asked for"),
         }

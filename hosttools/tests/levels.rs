@@ -66,6 +66,7 @@ impl Whole {
             segments,
             notes,
             is_complete: true,
+            pulled: 0,
         };
         Self { facts, crashed }
     }

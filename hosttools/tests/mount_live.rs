@@ -257,8 +257,10 @@ fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
         let pulled = "pages came only because they were asked for";
         assert_eq!(said.contains(&format!("4 {pulled}")), is_looked_at, "{said}");
         let journal = directory.join("journal");
-        let (_, told) = place.run(&["info", journal.to_str().unwrap()]);
-        assert_eq!(told.contains(&format!("pulled        4 {pulled}\n")), is_looked_at, "{told}");
+        for dump in [&journal, &directory.join("vmcore")] {
+            let (_, told) = place.run(&["info", dump.to_str().unwrap()]);
+            assert_eq!(told.contains(&format!("pulled        4 {pulled}\n")), is_looked_at, "{told}");
+        }
         let of_journal = pages_of(&*dump::open(&journal).unwrap());
         let of_vmcore = pages_of(&*dump::open(&directory.join("vmcore")).unwrap());
         assert!(of_journal == of_vmcore);

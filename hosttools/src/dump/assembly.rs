@@ -468,6 +468,7 @@ impl Assembly {
             segments,
             notes,
             is_complete: self.is_complete(),
+            pulled: self.only_asked(),
         })
     }
 

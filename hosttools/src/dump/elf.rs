@@ -68,6 +68,7 @@ impl<F: ReadAt + Send + Sync> ElfDump<F> {
             map: map_of(&core.loads),
             segments: core.loads.clone(),
             is_complete: core.e_flags & INCOMPLETE == 0 && is_whole && core.faults.is_empty(),
+            pulled: 0,
             notes,
         };
         take_own_note(&mut facts);

@@ -44,6 +44,10 @@ impl<'a> Filtered<'a> {
                 never_wanted.push(span);
             }
         });
+        if level != DumpLevel::ALL {
+            // They may be among those that are left out now.
+            facts.pulled = 0;
+        }
         facts.dump_level |= if census.is_ok() { level.number() } else { level.number() & DumpLevel::ZERO };
         Self { dump, facts, left_out, never_wanted, census }
     }

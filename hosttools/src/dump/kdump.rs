@@ -89,6 +89,7 @@ impl<F: ReadAt + Send + Sync> KdumpDump<F> {
             segments,
             notes,
             is_complete,
+            pulled: 0,
         };
         take_own_note(&mut facts);
         let ranks = ranks(&dumped);

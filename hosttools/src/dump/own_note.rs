@@ -2,6 +2,9 @@
 //!
 //! It keeps what the formats have no place for (a kdump file has no elfcorehdr, an ELF file no name of the machine), so
 //! that a dump converted and converted back is the same. Other tools pass over notes they do not know.
+//!
+//! All numbers are little-endian: dump level (8), crash time (8), utsname (390), 2 zeros; p_vaddr, p_paddr and p_memsz (8 each) of
+//! each PT_LOAD; and if there are any, how many pages are there only because a receiver asked for them (8).
 
 use vmcore::elfcorehdr::LoadSegment;
 use vmcore::le;
@@ -34,6 +37,9 @@ pub(crate) fn with_own_note(facts: &Facts) -> Result<Vec<u8>, NoteTooLong> {
             desc.extend_from_slice(&word.to_le_bytes());
         }
     }
+    if facts.pulled != 0 {
+        desc.extend_from_slice(&facts.pulled.to_le_bytes());
+    }
     let mut notes = facts.notes.clone();
     push_note(NAME, TYPE, &desc, &mut notes)?;
     Ok(notes)
@@ -52,6 +58,7 @@ pub(super) fn take_own_note(facts: &mut Facts) {
                 facts.utsname = own.utsname;
                 facts.map = map_of(&own.segments);
                 facts.segments = own.segments;
+                facts.pulled = own.pulled;
             }
             facts.notes.truncate(before);
             return;
@@ -64,6 +71,7 @@ struct Own {
     crash_time: u64,
     utsname: [u8; UTSNAME_BYTES],
     segments: Vec<LoadSegment>,
+    pulled: u64,
 }
 
 impl Own {
@@ -79,6 +87,49 @@ impl Own {
             crash_time: le::u64_at(fixed, 8)?,
             utsname: le::array_at(fixed, 16)?,
             segments: segments.chunks_exact(SEGMENT_BYTES).filter_map(segment).collect(),
+            pulled: le::u64_at(segments.chunks_exact(SEGMENT_BYTES).remainder(), 0).unwrap_or(0),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::memory::MemoryMap;
+    use vmcore::headers::Machine;
+
+    #[test]
+    fn what_the_note_says_is_read_again_whether_pages_were_pulled_or_not() {
+        let segment =
+            |p_paddr| LoadSegment { p_vaddr: 7, p_paddr, p_offset: p_paddr, p_filesz: 4096, p_memsz: 4096 };
+        for (segments, pulled) in
+            [(vec![], 0), (vec![segment(0x1000), segment(0x9000)], 0), (vec![segment(0x1000)], 5)]
+        {
+            let facts = Facts {
+                machine: Machine::X86_64,
+                page_shift: 12,
+                utsname: [1; UTSNAME_BYTES],
+                crash_time: 2,
+                dump_level: 31,
+                map: map_of(&segments),
+                segments,
+                notes: b"others".to_vec(),
+                is_complete: true,
+                pulled,
+            };
+            let mut read = Facts {
+                notes: with_own_note(&Facts { notes: Vec::new(), ..facts.clone() }).unwrap(),
+                map: MemoryMap::default(),
+                segments: Vec::new(),
+                utsname: [0; UTSNAME_BYTES],
+                crash_time: 0,
+                dump_level: 0,
+                pulled: 0,
+                ..facts.clone()
+            };
+            take_own_note(&mut read);
+            assert_eq!((read.dump_level, read.crash_time, read.utsname), (31, 2, [1; UTSNAME_BYTES]));
+            assert_eq!((&read.segments, read.pulled, read.notes.len()), (&facts.segments, pulled, 0));
+        }
     }
 }

@@ -229,7 +229,7 @@ impl Described {
     /// `None`: no ELF core can hold such a machine's memory.
     fn by(facts: Facts) -> Option<Self> {
         // Whoever reads a page gets it, or an error: nothing is lacking.
-        let facts = Facts { is_complete: true, ..facts };
+        let facts = Facts { is_complete: true, pulled: 0, ..facts };
         let layout = Arc::new(Layout::of_ram(&facts).ok()?);
         Some(Self { layout, page_bytes: facts.page_bytes(), machine: info::machine(&facts), map: facts.map })
     }

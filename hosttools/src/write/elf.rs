@@ -149,6 +149,7 @@ mod tests {
                 segments,
                 notes: Vec::new(),
                 is_complete: true,
+                pulled: 0,
             })
         }
 

@@ -438,6 +438,7 @@ mod tests {
             segments: given.clone(),
             notes,
             is_complete: true,
+            pulled: 0,
         };
         let expected = [given[0], given[1], segment(0xffff_0000_0400_0000, 0x4400_0000, 0x1000)];
         assert_eq!(segments(&facts), expected);
