@@ -59,13 +59,14 @@ fn compare(dump: &Path) {
         // Both keep the same pages: see the tests of dump levels.
         let kept_bytes = KeptPages::read(&ours).kept.count() as f64 * PAGE_BYTES;
         files.get_or_insert_with(|| [&ours, &theirs].map(|file| fs::metadata(file).unwrap().len()));
+        let ratio =
+            our_time.zip(their_time).map_or_else(String::new, |(us, them)| format!("{:.2}", us / them));
         writeln!(
             table,
-            "| {cores} | {} | `{}` | {} | {:.2} |",
+            "| {cores} | {} | `{}` | {} | {ratio} |",
             speed(our_time, runs - our_times.len(), kept_bytes),
             options.join(" "),
             speed(their_time, runs - their_times.len(), kept_bytes),
-            our_time / their_time
         )
         .unwrap();
     }
@@ -109,14 +110,15 @@ fn time(command: &mut Command, output: &Path) -> Option<Duration> {
     status.success().then_some(time)
 }
 
-/// In seconds; not a number if there are none.
-fn median(times: &mut [Duration]) -> f64 {
+/// In seconds, if there are any.
+fn median(times: &mut [Duration]) -> Option<f64> {
     times.sort_unstable();
-    times.get(times.len() / 2).map_or(f64::NAN, Duration::as_secs_f64)
+    times.get(times.len() / 2).map(Duration::as_secs_f64)
 }
 
 /// A time, the speed that it is for `bytes`, and how many runs failed.
-fn speed(seconds: f64, failed: usize, bytes: f64) -> String {
+fn speed(seconds: Option<f64>, failed: usize, bytes: f64) -> String {
+    let Some(seconds) = seconds else { return "failed".to_owned() };
     let failed = if failed > 0 { format!("; {failed} runs failed") } else { String::new() };
     format!("{seconds:.2} s, {:.0} MB/s{failed}", bytes / 1e6 / seconds)
 }

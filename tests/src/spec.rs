@@ -11,6 +11,7 @@ use rcapture_qemu::run::Scenario;
 use rcapture_qemu::{
     Arch, Flavour, Kernel, Lab, Line, LineOptions, Loader, Machine, MachineBuilder, Report, Suite, Truth,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{BANNER, BOOT, Comparison, compare};
@@ -20,6 +21,9 @@ const BOOTS: usize = 3;
 
 /// Memory that a guest with pages of every class has given to the host.
 const BALLOON_MIB: u32 = 32;
+
+/// How long a receiver that is not wanted any more takes to leave.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// The file of a guest's report.
 const REPORT: &str = "report";
@@ -330,7 +334,7 @@ impl Crashed {
     }
 }
 
-/// A running `rcapture recv`; it is killed when it is dropped.
+/// A running `rcapture recv`; it is ended when it is dropped.
 pub struct Receiver {
     child: Child,
     output: PathBuf,
@@ -396,14 +400,25 @@ impl Receiver {
         self.child.wait().unwrap();
     }
 
-    fn said(&self) -> String {
+    /// Whether a session has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        fs::read_dir(&self.output).is_ok_and(|mut dumps| dumps.next().is_some())
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
     }
 }
 
 impl Drop for Receiver {
+    /// As a user ends it, who leaves nothing mounted. All of it fails only if it has ended.
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        let start = Instant::now();
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
+        while start.elapsed() < LEAVING && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

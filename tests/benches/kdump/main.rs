@@ -7,6 +7,7 @@
 mod support;
 
 mod course;
+mod mount;
 mod network;
 mod ours;
 mod plot;

@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use wire::{Block, Event, MetaKind, Receiver, Record, Records};
 
 use crate::course::{Course, Times, least_readable};
+use crate::mount::{self, Stacks, stack_of_mounted, time_of_stack};
 use crate::network::{head, rows};
 use crate::plot::{self, Bars};
 use crate::support::{FullDump, is_quick, publish};
@@ -32,7 +33,7 @@ pub(crate) fn measure() {
     let archs: &[Arch] = if is_quick() { &[Arch::X86_64] } else { &Arch::ALL };
     let rates = if is_quick() { &RATES[..1] } else { &RATES };
     let mut table = head();
-    let mut bars = Vec::new();
+    let (mut bars, mut stacks) = (Vec::new(), Vec::new());
     for &arch in archs {
         let spec = machine(arch, 512);
         let us = ours::dump(&spec);
@@ -46,11 +47,21 @@ pub(crate) fn measure() {
             let them = them.as_ref().map(|them| them.at(baud));
             let name = format!("{}, {baud} baud", arch.name());
             rows(&mut table, &name, us, them);
+            if baud == RATES[0] {
+                let debugger = time_of_stack(&spec, &full.path());
+                stacks.push(Stacks {
+                    name: name.clone(),
+                    mounted: our_start + stack_of_mounted(&spec, baud),
+                    whole: us.0.complete + debugger,
+                    kdump: them.map(|(times, _)| times.complete + debugger),
+                });
+            }
             let minutes = |(times, _): (Times, u64)| times.complete.as_secs_f64() / 60.0;
             bars.push(Bars { name, ours: minutes(us), theirs: them.map(minutes) });
         }
     }
     publish("kdump.serial", &table);
+    publish("kdump.mount", &mount::table(&stacks));
     plot::draw("kdump-serial", "From panic to the whole dump, over a serial line, 512 MiB", "minutes", &bars);
 }
 

@@ -1,0 +1,53 @@
+//! A machine that is read while its dump is still coming.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::{Crashed, Received, Receiver, rcapture};
+
+/// The session header and the machine's memory map, over a slow line.
+const BEGIN: Duration = Duration::from_secs(60);
+
+/// A crashed machine whose dump is being received, and its memory as a file system.
+pub struct Mounted {
+    /// The machine.
+    pub crashed: Crashed,
+    /// Its memory, as a file that is there before its bytes are.
+    pub vmcore: PathBuf,
+    /// When the session header had come.
+    pub begun: Instant,
+    receiver: Receiver,
+}
+
+impl Mounted {
+    /// Lets `crashed` go on, with a receiver that mounts its memory. Returns when there is something to open.
+    #[must_use]
+    pub fn of(mut crashed: Crashed) -> Self {
+        let mount = crashed.path("mount");
+        fs::create_dir(&mount).unwrap();
+        let receiver = crashed.start_receiver(&["--mount", &mount.to_string_lossy()]);
+        crashed.machine.cont().unwrap();
+        let start = Instant::now();
+        let mut begun = None;
+        let vmcore = mount.join("vmcore");
+        while fs::metadata(&vmcore).map_or(0, |file| file.len()) == 0 {
+            assert!(start.elapsed() < BEGIN, "there is no {}: {}", vmcore.display(), receiver.said());
+            if receiver.has_begun() {
+                begun.get_or_insert_with(Instant::now);
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Self { crashed, vmcore, begun: begun.unwrap_or(start), receiver }
+    }
+
+    /// The rest of the dump, at full speed, and nothing more is asked for.
+    pub fn finish(mut self, deadline: Duration) -> (Crashed, Received) {
+        self.crashed.line.set_full_speed().unwrap();
+        let released = rcapture().arg("release").arg(self.vmcore.parent().unwrap()).status().unwrap();
+        assert!(released.success(), "{}", self.receiver.said());
+        let received = self.receiver.wait(deadline);
+        (self.crashed, received)
+    }
+}
