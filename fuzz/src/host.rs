@@ -7,7 +7,8 @@ use std::time::Duration;
 use rcapture::dump::{self, Dump, ElfDump, Flattened, JournalDump, KdumpDump, PageState};
 use rcapture::{recv, write};
 use wire::{
-    Block, Body, Event, Fragment, Frame, MAX_FRAGMENT_BYTES, MAX_RAW_BYTES, Receiver, Records, SessionId,
+    Block, Body, Course, Event, Fragment, Frame, MAX_FRAGMENT_BYTES, MAX_RAW_BYTES, Receiver, Records,
+    SessionId, Urgency,
 };
 
 /// Pages read of a dump at most: a few bytes can promise a terabyte.
@@ -135,10 +136,18 @@ pub fn frame_decoder(data: &[u8]) {
         Event::Session(..) | Event::Restarted { .. } | Event::End(..) | Event::Unknown(_) => {}
     };
     let (first, second) = data.split_at(data.len() / 2);
-    receiver.push(first, &mut take);
-    receiver.idle(&mut take);
-    receiver.push(second, &mut take);
-    receiver.idle(&mut take);
+    for (seconds, half) in (0..).zip([first, second]) {
+        receiver.push(half, &mut take);
+        receiver.idle(&mut take);
+        // Somebody wants to look at the machine.
+        let number = receiver.request(data.len() as u64, 1, Urgency::Soon);
+        number.into_iter().for_each(|number| receiver.hurry(number));
+        receiver.set_course(Course::Hold);
+        receiver.service(Duration::from_secs(seconds));
+        let said = receiver.take_replies().len();
+        // A few replies for each frame, of which the shortest has ten bytes.
+        assert!(said <= 100 + 3 * half.len(), "{said} bytes to {}", half.len());
+    }
     assert!(text <= data.len(), "no text that was not there");
 }
 

@@ -11,7 +11,8 @@ use vmcore::elfcorehdr::{ElfCoreHdrError, Machine};
 use vmcore::notes::push_note;
 use vmcore::vmcoreinfo::VmcoreInfo;
 use wire::{
-    Block, Event, MetaKind, Receiver, Record, Records, SessionEnd, SessionHeader, SessionId, UTSNAME_BYTES,
+    ANSWERS, Block, Cursor, Event, MetaKind, Receiver, Record, Records, Reply, Request, SessionEnd,
+    SessionHeader, SessionId, UTSNAME_BYTES, Urgency,
 };
 
 #[path = "support/ticking.rs"]
@@ -519,6 +520,102 @@ fn page_sizes_that_are_believed_are_those_that_can_be_sent() {
         };
         let sent = SessionHeader::decode(&header.encode()).map(|header| header.page_shift.into());
         assert_eq!(VmcoreInfo::new(text.as_bytes()).page_shift(), sent);
+    }
+}
+
+/// A receiver that wants pages once, and says nothing else.
+#[derive(Default)]
+struct Asking {
+    sent: Vec<u8>,
+    says: Vec<u8>,
+}
+
+impl Link for Asking {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.sent.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> usize {
+        let count = buf.len().min(self.says.len());
+        buf[..count].copy_from_slice(&self.says[..count]);
+        self.says.drain(..count).count()
+    }
+}
+
+/// The answer to a request for these frames, from a kernel with such pages.
+fn answer(machine: &Synthetic, page_shift: u32, first_pfn: u64, pages: u8) -> Received {
+    let crash = Crash::read(ELFCOREHDR_PA, machine).unwrap();
+    assert_eq!(crash.page_shift(), page_shift);
+    let mut line = Asking::default();
+    Reply::Resume { receiver: 1, next_block: 0, cursor: Cursor::START }.encode(SessionId(7), &mut line.says);
+    let request = Request { number: 5, urgency: Urgency::Now, first_pfn, pages };
+    Reply::Request { receiver: 1, request }.encode(SessionId(7), &mut line.says);
+    let budget = Budget { time: Some(Duration::from_millis(100)), ..Budget::default() };
+    send(&crash, machine, &mut line, &Ticking::default(), Options { budget, ..options(Method::Deflate) })
+        .unwrap();
+    let mut answer = None;
+    Receiver::new(1).push(&line.sent, |event| {
+        let Event::Block { stream: ANSWERS, number: 5, encoded, .. } = event else { return };
+        let block = Block::decode(encoded).unwrap();
+        let mut received = Received::default();
+        for record in Records::new(&block.raw, page_shift) {
+            match record.unwrap().record {
+                Record::Page { pfn, bytes } => {
+                    drop(received.memory.insert(pfn << page_shift, bytes.to_vec()))
+                }
+                Record::Fill { pfn, pages: 1, word } => {
+                    received
+                        .memory
+                        .insert(pfn << page_shift, word.to_le_bytes().repeat(1 << page_shift >> 3));
+                }
+                other => received.record(&other),
+            }
+        }
+        answer = Some(received);
+    });
+    answer.unwrap()
+}
+
+#[test]
+fn pages_of_any_size_are_answered_and_what_of_one_is_ram() {
+    for page_shift in [12, 14, 16] {
+        let vmcoreinfo = format!("PAGESIZE={}\n", 1 << page_shift);
+        let mut machine = machine_with(&ram(), &vmcoreinfo);
+        // One that is one word all over, and one that is nearly so.
+        put(&mut machine.bytes, 0x40_0000, &[7; 0x2_0000]);
+        put(&mut machine.bytes, 0x41_fff0, &[8]);
+        let damaged = 0x45_1000 >> 12;
+        machine.faults = BTreeMap::from([(damaged, ReadFaultKind::MachineCheck)]);
+        let frame = |pa: u64| pa >> page_shift;
+        let page_bytes = 1_u64 << page_shift;
+        // The end of RAM, the hole before 1 MiB, and where nothing is.
+        let wanted = [0x40_0000, 0x41_0000, 0x45_0000, 0x70_0123, 0x9_e000, 0x9_f000, 0xc00_0000];
+        let crash = Crash::read(ELFCOREHDR_PA, &machine).unwrap();
+        for pa in wanted {
+            let answer = answer(&machine, page_shift, frame(pa), 1);
+            let page = frame(pa) << page_shift..(frame(pa) << page_shift) + page_bytes;
+            let is_damaged = page.contains(&0x45_1000);
+            let found: Vec<u64> = page.clone().filter(|pa| crash.map.contains(PhysAddr(*pa))).collect();
+            let told: Vec<u64> =
+                answer.memory.iter().flat_map(|(pa, bytes)| *pa..*pa + bytes.len() as u64).collect();
+            if is_damaged || found.is_empty() {
+                let why = if is_damaged { ReadFaultKind::MachineCheck } else { ReadFaultKind::NotRam };
+                assert_eq!(answer.holes, BTreeMap::from([(frame(pa), why as u8)]), "{pa:#x}");
+                continue;
+            }
+            assert!(told == found, "{pa:#x} of pages of {page_bytes}");
+            assert_eq!(answer.holes, BTreeMap::new(), "{pa:#x}");
+            for (pa, bytes) in &answer.memory {
+                let mut expected = vec![0; bytes.len()];
+                crash.memory(&machine).read(PhysAddr(*pa), &mut expected).unwrap();
+                assert!(*bytes == expected, "{pa:#x} of pages of {page_bytes}");
+            }
+        }
+        // As many as there may be.
+        let most = (0x1_0000 >> page_shift) as u8;
+        let answer = answer(&machine, page_shift, frame(0x60_0000), most);
+        assert_eq!(answer.memory.values().map(Vec::len).sum::<usize>(), 0x1_0000);
     }
 }
 

@@ -309,13 +309,39 @@ fn a_receiver_may_come_back_to_a_machine_that_serves() {
     desk.host.assert_complete();
 }
 
+#[test]
+fn a_connection_that_dies_after_the_dump_does_not_have_it_sent_again() {
+    let machine = machine();
+    let end_at = dump_with(&[], SECOND, 1).now();
+    for (serve, waits) in
+        [(None, Duration::ZERO), (Some(200), 200 * SECOND), (Some(0), Duration::ZERO), (None, NOBODY_FOR)]
+    {
+        let serve = match serve {
+            Some(seconds) => Some(Serve { limit: Some(SECOND * seconds) }),
+            None if waits.is_zero() => None,
+            None => Some(Serve { limit: None }),
+        };
+        let mut desk = desk(Host::default());
+        if serve.is_none() {
+            // Somebody looks at it, and is cut off.
+            desk.host.courses.push_back((SECOND, Course::Stay));
+        }
+        desk.dies_at = Some(end_at + 20 * SECOND);
+        let end = desk.run(&machine, Options { needs_answers: true, serve, ..options() });
+        desk.host.assert_complete();
+        assert_eq!(Some(end), desk.host.end);
+        let waited = desk.now() - end_at;
+        assert!(waited <= waits + 150 * SECOND && waited + 20 * SECOND >= waits, "{serve:?}: {waited:?}");
+    }
+}
+
 /// What a page costs who waits for one after the other, and who wants eight at once: with a processor that is fast, and with
 /// one that just keeps such a line full.
 #[test]
 fn what_crash_reads_is_there_within_a_minute() {
     let machine = machine();
     for (at_once, bytes_per_second, most) in
-        [(1, 1_000_000, 30), (8, 1_000_000, 25), (1, 140_000, 42), (8, 140_000, 25)]
+        [(1, 1_000_000, 30), (8, 1_000_000, 25), (1, 140_000, 42), (8, 140_000, 38)]
     {
         let mut desk = desk(Host { wants_from: 20 * SECOND, at_once, ..Host::default() });
         desk.host.wants.extend(scattered(435).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use support::SESSION;
 use wire::line::{Chunk, Deframer};
-use wire::{Body, Cursor, Reply, Run, Sender, SessionEnd, SessionId};
+use wire::{
+    ANSWERS, Body, Course, Cursor, HEADER_BYTES, Reply, Request, Run, Sender, SessionEnd, SessionId, Urgency,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -23,6 +25,7 @@ struct Line {
 enum Said {
     Header(Run),
     Fragment { block: u32, index: u8 },
+    Answer { number: u32, index: u8 },
     End,
     KeepAlive,
 }
@@ -62,6 +65,9 @@ impl Line {
                 let Chunk::Frame(frame) = chunk else { panic!("{chunk:?}") };
                 let body = match frame.body {
                     Body::Session(payload) => Said::Header(Run::decode(payload).unwrap().0),
+                    Body::Fragment(fragment) if fragment.stream == ANSWERS => {
+                        Said::Answer { number: fragment.block, index: fragment.index }
+                    }
                     Body::Fragment(fragment) => {
                         Said::Fragment { block: fragment.block, index: fragment.index }
                     }
@@ -432,4 +438,201 @@ fn numbers_of_blocks_go_on_behind_16_bits() {
         line.hear(ack(7, latest, u32::MAX, u16::from_le_bytes([low, high])));
         assert_eq!(line.sender.held_bytes(), 0, "block {number}");
     }
+}
+
+fn want(line: &mut Line, receiver: u8, number: u32) {
+    let request = Request { number, urgency: Urgency::Now, first_pfn: 1, pages: 1 };
+    line.hear(Reply::Request { receiver, request });
+}
+
+/// Answers what is wanted with so many bytes.
+fn answer(line: &mut Line, bytes: usize) -> Option<u32> {
+    let request = line.sender.wanted()?;
+    line.sender.begin_answer(&request);
+    line.sender.answer().unwrap().extend(vec![1; bytes]);
+    line.sender.finish_answer(&[2; HEADER_BYTES]);
+    Some(request.number)
+}
+
+/// The last byte of the next header: what the sender says of its service.
+fn service_said(line: &mut Line) -> Option<u8> {
+    let mut service = None;
+    line.now += MS;
+    let pending = line.sender.pending(line.now).to_vec();
+    line.deframer.push(&pending, |chunk| {
+        if let Chunk::Frame(frame) = chunk
+            && let Body::Session(payload) = frame.body
+        {
+            service = payload.last().copied();
+        }
+    });
+    line.sender.advance(pending.len());
+    service
+}
+
+fn of_passes(said: &[(u16, Said)]) -> usize {
+    said.iter().filter(|(_, said)| said.block().is_some()).count()
+}
+
+#[test]
+fn an_answer_goes_out_behind_the_frame_that_was_on_its_way() {
+    let (mut line, _) = three_blocks();
+    line.push(5000, at(2, 40));
+    // A frame of the passes is half written.
+    let frame_bytes = line.sender.pending(line.now).len();
+    line.sender.advance(frame_bytes / 2);
+    want(&mut line, 7, 3);
+    line.sender.advance(frame_bytes);
+    assert_eq!(of_passes(&line.said()), 0, "the answer will be ready in a moment");
+    assert_eq!(answer(&mut line, 2000), Some(3));
+    let said: Vec<_> = line.said().iter().map(|(_, said)| *said).collect();
+    assert_eq!(said, [Said::Answer { number: 3, index: 0 }, Said::Answer { number: 3, index: 1 }]);
+    // Whoever waited for it gets time to want the next one.
+    line.now += Duration::from_secs(2);
+    assert_eq!(of_passes(&line.said()), 4);
+}
+
+#[test]
+fn a_lost_piece_of_an_answer_is_sent_again_and_what_was_received_is_forgotten() {
+    let (mut line, _) = three_blocks();
+    want(&mut line, 7, 3);
+    answer(&mut line, 2000);
+    let (latest, _) = *line.said().last().unwrap();
+    line.hear(ack(7, latest, u32::MAX - 1, 3));
+    assert!(line.sender.answer_bytes() > 2000);
+    let said: Vec<_> = line.said();
+    let [(latest, Said::Answer { number: 3, index: 0 })] = said[..] else { panic!("{said:?}") };
+    want(&mut line, 7, 3);
+    assert_eq!(line.sender.wanted(), None, "it is on its way");
+    line.hear(ack(7, latest, u32::MAX, 3));
+    assert_eq!(line.sender.answer_bytes(), 0);
+    want(&mut line, 7, 3);
+    assert!(line.sender.wanted().is_some(), "it got lost after all");
+}
+
+#[test]
+fn only_the_receiver_that_is_heard_may_want_something() {
+    let mut line = Line::new();
+    line.push(100, at(2, 10));
+    line.said();
+    want(&mut line, 7, 1);
+    line.hear(Reply::Course { receiver: 7, course: Course::Hold });
+    assert_eq!((line.sender.wanted(), line.sender.is_answered()), (None, false), "one-way");
+    line.hear(resume(7, 0, Cursor::START));
+    want(&mut line, 8, 1);
+    line.hear(Reply::Course { receiver: 8, course: Course::Hold });
+    assert_eq!(line.sender.wanted(), None);
+    assert_eq!(line.blocks_said(), [0]);
+    // Another one comes: what the first one wanted is void.
+    want(&mut line, 7, 1);
+    answer(&mut line, 100);
+    want(&mut line, 7, 2);
+    line.hear(Reply::Course { receiver: 7, course: Course::Hold });
+    line.hear(resume(8, 0, Cursor::START));
+    assert_eq!((line.sender.wanted(), line.sender.answer_bytes()), (None, 0));
+    assert_eq!(line.blocks_said(), [0], "and nothing is held");
+    // One that says nothing for long is gone.
+    want(&mut line, 8, 3);
+    line.now += Duration::from_secs(61);
+    line.said();
+    assert_eq!(line.sender.wanted(), None);
+}
+
+#[test]
+fn an_answer_whose_receiver_is_gone_while_it_is_made_is_given_up() {
+    let (mut line, _) = three_blocks();
+    want(&mut line, 7, 3);
+    line.sender.begin_answer(&line.sender.wanted().unwrap());
+    line.hear(resume(8, 3, at(2, 30)));
+    assert_eq!(line.sender.answer(), None);
+    line.sender.finish_answer(&[2; HEADER_BYTES]);
+    assert_eq!(line.sender.answer_bytes(), 0);
+    assert!(line.said().iter().all(|(_, said)| !matches!(said, Said::Answer { .. })));
+}
+
+#[test]
+fn numbers_that_cannot_be_are_not_wanted() {
+    let (mut line, _) = three_blocks();
+    for (first_pfn, pages) in [(0, 0), (0, 17), ((1 << 40) - 1, 2), (u64::MAX >> 24, u8::MAX)] {
+        let request = Request { number: 1, urgency: Urgency::Now, first_pfn, pages };
+        line.hear(Reply::Request { receiver: 7, request });
+        assert_eq!(line.sender.wanted(), None, "{request:?}");
+    }
+}
+
+#[test]
+fn while_the_passes_are_held_there_are_keep_alives_and_no_end() {
+    let (mut line, latest) = three_blocks();
+    line.hear(ack(7, latest, u32::MAX, 3));
+    line.push(100, at(2, 40));
+    line.hear(Reply::Course { receiver: 7, course: Course::Hold });
+    assert_eq!(service_said(&mut line), Some(0x81));
+    line.sender.end(&SessionEnd { blocks: 4, ..SessionEnd::default() });
+    for _ in 0..10 {
+        line.now += Duration::from_secs(1);
+        let said = line.said();
+        let [(latest, Said::KeepAlive)] = said[..] else { panic!("{said:?}") };
+        line.hear(ack(7, latest, u32::MAX, 3));
+    }
+    assert!(!line.sender.take_cut());
+    line.hear(Reply::Course { receiver: 7, course: Course::GoOn });
+    assert_eq!(service_said(&mut line), Some(0));
+    let said: Vec<_> = line.said().iter().map(|(_, said)| *said).collect();
+    assert_eq!(said, [Said::Fragment { block: 3, index: 0 }, Said::End]);
+}
+
+#[test]
+fn passes_that_were_held_are_cut_once_if_the_machine_is_released() {
+    let (mut line, _) = three_blocks();
+    let say = |line: &mut Line, course| line.hear(Reply::Course { receiver: 7, course });
+    say(&mut line, Course::Release);
+    assert!(!line.sender.take_cut(), "nobody held them");
+    say(&mut line, Course::Hold);
+    say(&mut line, Course::Release);
+    say(&mut line, Course::Release);
+    assert!(line.sender.take_cut());
+    assert!(!line.sender.take_cut());
+    line.sender.end(&SessionEnd { blocks: 3, ..SessionEnd::default() });
+    say(&mut line, Course::Hold);
+    say(&mut line, Course::Release);
+    assert!(!line.sender.take_cut(), "they are at their end");
+}
+
+#[test]
+fn a_sender_that_stays_says_so_and_when_it_does_no_longer() {
+    let (mut line, _) = three_blocks();
+    line.sender.stay_after_end();
+    assert_eq!(service_said(&mut line), Some(0x80));
+    line.sender.end(&SessionEnd { blocks: 3, ..SessionEnd::default() });
+    let (latest, _) = *line.said().last().unwrap();
+    line.hear(ack(7, latest, u32::MAX, 4));
+    assert!(line.sender.is_end_over() && !line.sender.is_finished());
+    want(&mut line, 7, 1);
+    assert_eq!(answer(&mut line, 100), Some(1));
+    assert!(matches!(line.said()[..], [(_, Said::Answer { .. })]));
+    line.hear(Reply::Course { receiver: 7, course: Course::Release });
+    assert!(!line.sender.is_finished());
+    assert_eq!(service_said(&mut line), Some(2));
+    assert!(line.sender.is_finished());
+    // And then it is silent.
+    line.hear(Reply::Course { receiver: 7, course: Course::Stay });
+    want(&mut line, 7, 2);
+    line.now += Duration::from_secs(5);
+    assert_eq!(line.said(), []);
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_the_sender_is_told_to() {
+    let mut line = Line::new();
+    line.sender.stay_after_end();
+    line.push(100, at(2, 10));
+    line.sender.end(&SessionEnd { blocks: 1, ..SessionEnd::default() });
+    for _ in 0..1000 {
+        line.said();
+        line.now += Duration::from_secs(1);
+        assert!(!line.sender.is_finished());
+    }
+    line.sender.release();
+    assert_eq!(service_said(&mut line), Some(2));
+    assert!(line.sender.is_finished());
 }

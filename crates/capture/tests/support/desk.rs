@@ -40,16 +40,24 @@ impl Clock for Time {
     }
 }
 
-/// An encoder that takes so many bytes in a second.
+/// An encoder that takes so many bytes in a second. As dense LZMA does, it looks at the last 4 KiB only when more come, or
+/// nothing does: then all at once, and nobody looks at the line meanwhile.
 pub(crate) struct Slow {
     encoder: Box<dyn Encoder>,
     time: Time,
     bytes_per_second: u32,
+    held_back: usize,
 }
+
+const MAX_HELD_BACK: usize = 4096;
 
 impl Slow {
     pub(crate) fn new(encoder: Box<dyn Encoder>, time: Time, bytes_per_second: u32) -> Self {
-        Self { encoder, time, bytes_per_second }
+        Self { encoder, time, bytes_per_second, held_back: 0 }
+    }
+
+    fn work(&self, bytes: usize) {
+        self.time.pass(Duration::from_secs(1) * bytes as u32 / self.bytes_per_second);
     }
 }
 
@@ -59,6 +67,7 @@ impl Encoder for Slow {
     }
 
     fn begin(&mut self) {
+        self.held_back = 0;
         self.encoder.begin();
     }
 
@@ -67,11 +76,16 @@ impl Encoder for Slow {
     }
 
     fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), OutputFull> {
-        self.time.pass(Duration::from_secs(1) * input.len() as u32 / self.bytes_per_second);
+        self.held_back += input.len();
+        let now = self.held_back.saturating_sub(MAX_HELD_BACK);
+        self.held_back -= now;
+        self.work(now);
         self.encoder.write(input, out)
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), OutputFull> {
+        let held_back = std::mem::take(&mut self.held_back);
+        self.work(held_back);
         self.encoder.finish(out)
     }
 }
@@ -299,6 +313,8 @@ pub(crate) struct Desk {
     pub(crate) time: Time,
     pub(crate) host: Host,
     pub(crate) noise: Noise,
+    /// From then on the link takes nothing, and brings nothing.
+    pub(crate) dies_at: Option<Duration>,
     byte_time: Duration,
     /// When the transmitter is done with what it has.
     transmitted_at: Duration,
@@ -322,6 +338,7 @@ impl Desk {
             time: Time::default(),
             host,
             noise: Noise::default(),
+            dies_at: None,
             byte_time: Duration::from_secs(10) / baud,
             transmitted_at: Duration::ZERO,
             to_host: VecDeque::new(),
@@ -345,6 +362,10 @@ impl Desk {
         let crash = Crash::read(machine.elfcorehdr_pa, machine).unwrap();
         let time = self.time.clone();
         send(&crash, machine, self, &time, options).unwrap()
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dies_at.is_some_and(|at| self.now() >= at)
     }
 
     fn damaged(&mut self, byte: u8) -> u8 {
@@ -394,7 +415,7 @@ impl Link for Desk {
     fn write(&mut self, bytes: &[u8]) -> usize {
         let now = self.now();
         // Room is seen only once the FIFO is empty.
-        if self.transmitted_at > now {
+        if self.transmitted_at > now || self.is_dead() {
             return 0;
         }
         let count = bytes.len().min(FIFO_BYTES);
@@ -409,6 +430,9 @@ impl Link for Desk {
 
     fn read(&mut self, buf: &mut [u8]) -> usize {
         self.time.pass(LOOK);
+        if self.is_dead() {
+            return 0;
+        }
         self.turn();
         let now = self.now();
         while let Some((_, byte)) = self.to_machine.pop_front_if(|(at, _)| *at <= now) {
