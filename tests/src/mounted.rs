@@ -22,12 +22,22 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Lets `crashed` go on, with a receiver that mounts its memory. Returns when there is something to open.
+    /// Lets `crashed` go on, with a receiver on its line that mounts its memory. Returns when there is something to open.
     #[must_use]
-    pub fn of(mut crashed: Crashed) -> Self {
+    pub fn of(crashed: Crashed) -> Self {
+        Self::by(crashed, Crashed::start_receiver)
+    }
+
+    /// [`of`](Self::of), with a receiver on this port.
+    #[must_use]
+    pub fn over_tcp(crashed: Crashed, port: u16) -> Self {
+        Self::by(crashed, |crashed, arguments| crashed.start_listener(port, arguments))
+    }
+
+    fn by(mut crashed: Crashed, start: impl FnOnce(&Crashed, &[&str]) -> Receiver) -> Self {
         let mount = crashed.path("mount");
         fs::create_dir(&mount).unwrap();
-        let receiver = crashed.start_receiver(&["--mount", &mount.to_string_lossy()]);
+        let receiver = start(&crashed, &["--mount", &mount.to_string_lossy()]);
         crashed.machine.cont().unwrap();
         let start = Instant::now();
         let mut begun = None;

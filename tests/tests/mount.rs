@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
 use std::path::Path;
+use std::process::Command;
 
-use end_to_end::{CRASH, DUMP, Mounted, Spec, drgn, is_left_to_full, rcapture};
+use end_to_end::{BANNER, CRASH, DUMP, Mounted, Spec, compare, drgn, free_port, is_left_to_full, rcapture};
 use memory::{PhysAddr, PhysMemory};
 use rcapture::dump::{self, DumpMemory};
 use rcapture_qemu::{Lab, LineOptions, Truth};
@@ -63,6 +64,26 @@ fn crash_says_of_the_mounted_machine_what_it_says_of_the_whole_dump() {
     let late = crash.say(&spec.vmlinux(), &whole, &commands, CRASH).unwrap();
     assert!(early.sections[1].contains("sysrq_handle_crash"), "{}", early.sections[1]);
     assert_eq!(early.differences(&late), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs QEMU: cargo xtask test"]
+fn all_of_a_machine_that_sends_little_by_itself_is_read_over_tcp() {
+    let port = free_port();
+    let settings = format!(
+        "rcapture.dump_level=31 rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15::10.0.2.2:255.255.255.0 rcapture.final=serve:60"
+    );
+    let spec = Spec { memory_mib: 128, ..Spec::default() };
+    let crashed = spec.crash_at(BANNER, |machine| machine.network_card().capture_cmdline(settings.clone()));
+    let mounted = Mounted::over_tcp(crashed, port);
+    let copy = mounted.crashed.path("copy");
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", mounted.vmcore.display())).arg(format!("of={}", copy.display())).arg("bs=1M");
+    assert!(dd.status().unwrap().success());
+    println!("all has been read {:.1} s after the session header", mounted.begun.elapsed().as_secs_f64());
+    compare(&copy, &mounted.crashed.truth, &[]).assert_every_page();
+    let (crashed, received) = mounted.finish(DUMP);
+    received.compare(&crashed.truth).assert_every_page();
 }
 
 /// drgn says of the mounted machine what it says of the whole dump.
