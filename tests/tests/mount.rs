@@ -2,6 +2,7 @@
 //! it says of the whole dump, which takes a quarter of an hour. How long it takes is in docs/benchmarks.md.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -52,6 +53,8 @@ fn crash_says_of_the_mounted_machine_what_it_says_of_the_whole_dump() {
     let mounted = Mounted::of(spec.crash());
     let early = crash.say(&spec.vmlinux(), &mounted.vmcore, &commands, CRASH).unwrap();
     println!("crash has said it {:.1} s after the session header", mounted.begun.elapsed().as_secs_f64());
+    println!("{}", early.sections[1]);
+    println!("{}", fs::read_to_string(mounted.vmcore.with_file_name("status")).unwrap());
     let files = files_in(&mounted.vmcore, &mounted.crashed.truth);
     has(&mounted.vmcore, &mounted.crashed.truth, &files);
 
