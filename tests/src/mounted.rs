@@ -1,6 +1,6 @@
 //! A machine that is read while its dump is still coming.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -35,6 +35,9 @@ impl Mounted {
     }
 
     fn by(mut crashed: Crashed, start: impl FnOnce(&Crashed, &[&str]) -> Receiver) -> Self {
+        if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
+            panic!("ToolMissing: /dev/fuse: {error}");
+        }
         let mount = crashed.path("mount");
         fs::create_dir(&mount).unwrap();
         let receiver = start(&crashed, &["--mount", &mount.to_string_lossy()]);
