@@ -301,8 +301,9 @@ Examples:
   crash vmlinux /mnt/crash/vmcore
   umount /mnt/crash
 
-In DIR are `vmcore`, an ELF core as `rcapture convert --format elf` writes it, `vmcore-dmesg.txt`
-and `status`. Nothing is written to the disk for them. It ends by Ctrl-C or when DIR is unmounted.
+In DIR are `vmcore`, an ELF core as `rcapture convert --format elf` writes it (pages that the dump does
+not have are in no PT_LOAD), `vmcore-dmesg.txt` and `status`. Nothing is written to the disk for them.
+It ends by Ctrl-C or when DIR is unmounted.
 Users other than root need the package fuse3. `rcapture recv --mount` shows a dump while it comes.";
 
 #[derive(Args)]

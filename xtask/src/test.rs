@@ -59,7 +59,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     };
     run.cargo_test(Batch {
         name: "tests on the host",
-        command: cargo_test(&["--workspace"], &[]),
+        // Also of tests that pass: they may say that they had nothing to run on.
+        command: cargo_test(&["--workspace"], &["--show-output"]),
         deadline: DEADLINE,
         // Without a lab they are listed, as not run.
         ignored: if ready { Ignored::AreRunLater } else { Ignored::AreListed },
