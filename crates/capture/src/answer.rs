@@ -2,11 +2,12 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::replace;
 use core::time::Duration;
 
 use codec::Filter;
 use memory::{PagePart, Pfn, PhysAddr, PhysMemory, ReadFaultKind};
-use wire::{BlockHeader, Cursor, Record, Request};
+use wire::{BlockHeader, Cursor, MAX_REQUESTS, Record, Request};
 
 use crate::block::piece_bytes;
 use crate::dump::SendError;
@@ -58,23 +59,31 @@ impl<M: PhysMemory, L: Link, C: Clock> Output<'_, M, L, C> {
     /// Looks after the line, and answers what is wanted. The open block of the passes ends where it is, so that the encoder is
     /// free: a few bytes are better lost than seconds.
     pub(crate) fn attend(&mut self) -> Result<(), Interrupt> {
-        loop {
+        // Who calls has other things to look after, whatever else is wanted meanwhile.
+        for _ in 0..MAX_REQUESTS {
             self.pump.poll()?;
             self.look_for_end()?;
-            let Some(request) = self.pump.sender.wanted() else { return Ok(()) };
+            let Some(request) = self.pump.sender.wanted() else { break };
             self.builder.close()?;
             self.answer(&request)?;
         }
+        Ok(())
     }
 
     /// Everything has been sent: stays until the sender is done.
     pub(crate) fn see_off(&mut self, serve: Option<Serve>) -> Result<(), Interrupt> {
         let ended_at = self.pump.now();
         let mut heard_at = ended_at;
+        let mut has_told = false;
         while !self.pump.sender.is_finished() {
             let is_delivered = self.pump.sender.is_end_over();
             if is_delivered {
                 self.pump.forgo_answers();
+                if self.pump.sender.is_staying() && !replace(&mut has_told, true) {
+                    self.pump
+                        .sender
+                        .text("rcapture: the dump is over; staying for whoever wants to read more");
+                }
             }
             let is_dead = match self.attend() {
                 Err(Interrupt::Failed(SendError::Link(_))) if is_delivered => true,

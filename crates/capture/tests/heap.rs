@@ -88,14 +88,14 @@ impl Link for Line<'_> {
     }
 
     fn read(&mut self, buf: &mut [u8]) -> usize {
-        let is_time = (self.clock.now().as_micros() / 500) % 2 == 0;
+        let is_time = (self.clock.now().as_micros() / 500).is_multiple_of(2);
         self.clock.0.set(self.clock.now() + Duration::from_micros(500));
         if !self.is_flooded || !is_time || self.number == MOST_REQUESTS {
             return 0;
         }
         // Now and then it is another one, for whom all begins anew.
-        let receiver = 1 + (self.number / 20_000) as u8;
-        let reply = if self.number % 20_000 == 0 {
+        let receiver = u8::try_from(1 + self.number / 20_000).unwrap();
+        let reply = if self.number.is_multiple_of(20_000) {
             Reply::Resume { receiver, next_block: 0, cursor: Cursor::START }
         } else {
             let (number, first_pfn) = (self.number, u64::from(self.number) * 16);

@@ -613,7 +613,7 @@ fn pages_of_any_size_are_answered_and_what_of_one_is_ram() {
             }
         }
         // As many as there may be.
-        let most = (0x1_0000 >> page_shift) as u8;
+        let most = u8::try_from(0x1_0000 >> page_shift).unwrap();
         let answer = answer(&machine, page_shift, frame(0x60_0000), most);
         assert_eq!(answer.memory.values().map(Vec::len).sum::<usize>(), 0x1_0000);
     }

@@ -15,12 +15,13 @@ mod desk;
 #[path = "../../memory/tests/support/mod.rs"]
 mod kernel;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use board::Memory;
 use capture::{Budget, NOBODY_FOR, Options, Serve};
 use codec::{Effort, Method};
-use desk::{Answer, Desk, Host, Noise, Slow};
+use desk::{Answer, Desk, Dump, Host, Noise, Slow};
 use kernel::arm;
 use memory::{DumpLevel, PageClass, ReadFaultKind};
 use wire::{Course, SessionId, Urgency};
@@ -84,6 +85,16 @@ fn dump_with(pfns: &[u64], from: Duration, at_once: usize) -> Desk {
     desk.host.wants.extend(pfns.iter().map(|&pfn| (pfn, 1, Urgency::Now)));
     desk.run(&machine, options());
     desk
+}
+
+/// A dump that nobody wants anything of: when it is over, and what it is.
+fn undisturbed() -> &'static (Duration, Dump) {
+    static UNDISTURBED: LazyLock<(Duration, Dump)> = LazyLock::new(|| {
+        let desk = dump_with(&[], SECOND, 1);
+        desk.host.assert_complete();
+        (desk.now(), desk.host.dump())
+    });
+    &UNDISTURBED
 }
 
 fn assert_answers_are_right(desk: &Desk, machine: &Memory) {
@@ -216,7 +227,7 @@ fn passes_that_are_held_let_requests_through_and_go_on_afterwards() {
     let held = desk.host.arrivals.iter().filter(|at| (12 * SECOND..60 * SECOND).contains(at)).count();
     assert_eq!(held, 0, "blocks of the passes");
     assert!(!desk.host.end.unwrap().is_cut);
-    assert!(desk.host.dump() == dump_with(&[], SECOND, 1).host.dump());
+    assert!(desk.host.dump() == undisturbed().1);
 }
 
 #[test]
@@ -243,7 +254,7 @@ fn a_receiver_that_holds_the_passes_and_goes_away_does_not_hold_the_machine() {
 #[test]
 fn a_machine_that_serves_answers_after_the_end_until_it_is_released() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     let (wants_from, release_at) = (end_at + 100 * SECOND, end_at + 200 * SECOND);
     let mut desk = desk(Host { wants_from, at_once: 8, ..Host::default() });
     desk.host.wants.extend(scattered(100).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
@@ -254,12 +265,14 @@ fn a_machine_that_serves_answers_after_the_end_until_it_is_released() {
     desk.host.assert_complete();
     assert!(!desk.host.end.unwrap().is_cut);
     assert!((release_at..release_at + 3 * SECOND).contains(&desk.now()), "{:?}", desk.now());
+    let text = String::from_utf8_lossy(&desk.host.text).into_owned();
+    assert_eq!(text.matches("the dump is over; staying").count(), 1, "{text}");
 }
 
 #[test]
 fn a_receiver_can_have_the_machine_stay_though_it_was_not_set_up_to() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     let mut desk = desk(Host { wants_from: end_at + 100 * SECOND, at_once: 1, ..Host::default() });
     desk.host.wants.push_back((FULL.start, 16, Urgency::Now));
     desk.host.courses.extend([(SECOND, Course::Stay), (end_at + 200 * SECOND, Course::Release)]);
@@ -272,7 +285,7 @@ fn a_receiver_can_have_the_machine_stay_though_it_was_not_set_up_to() {
 #[test]
 fn a_machine_serves_no_longer_than_it_was_told_to() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     for course in [Course::GoOn, Course::Stay] {
         let mut desk = desk(Host::default());
         desk.host.courses.push_back((SECOND, course));
@@ -286,7 +299,7 @@ fn a_machine_serves_no_longer_than_it_was_told_to() {
 #[test]
 fn a_machine_that_serves_and_is_not_listened_to_waits_for_ten_minutes() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     let mut desk = desk(Host { goes_at: Some(end_at + 10 * SECOND), ..Host::default() });
     desk.run(&machine, Options { serve: Some(Serve { limit: None }), ..options() });
     // It takes a minute until it knows.
@@ -297,7 +310,7 @@ fn a_machine_that_serves_and_is_not_listened_to_waits_for_ten_minutes() {
 #[test]
 fn a_receiver_may_come_back_to_a_machine_that_serves() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     let from = end_at + 50 * SECOND;
     let mut desk = desk(Host { wants_from: from, at_once: 4, ..Host::default() });
     desk.host.kills.extend([end_at + 20 * SECOND]);
@@ -312,7 +325,7 @@ fn a_receiver_may_come_back_to_a_machine_that_serves() {
 #[test]
 fn a_connection_that_dies_after_the_dump_does_not_have_it_sent_again() {
     let machine = machine();
-    let end_at = dump_with(&[], SECOND, 1).now();
+    let end_at = undisturbed().0;
     for (serve, waits) in
         [(None, Duration::ZERO), (Some(200), 200 * SECOND), (Some(0), Duration::ZERO), (None, NOBODY_FOR)]
     {

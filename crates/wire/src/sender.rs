@@ -335,7 +335,8 @@ impl Sender {
     }
 
     /// Whether it stays, or has not yet said that it does not.
-    fn is_staying(&self) -> bool {
+    #[must_use]
+    pub fn is_staying(&self) -> bool {
         self.service().stays || self.told.stays
     }
 

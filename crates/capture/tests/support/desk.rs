@@ -142,6 +142,8 @@ pub(crate) struct Host {
     pub(crate) blocks: BTreeMap<u32, Block>,
     pub(crate) arrivals: Vec<Duration>,
     pub(crate) end: Option<SessionEnd>,
+    /// What the console showed.
+    pub(crate) text: Vec<u8>,
 }
 
 impl Default for Host {
@@ -167,6 +169,7 @@ impl Default for Host {
             blocks: BTreeMap::new(),
             arrivals: Vec::new(),
             end: None,
+            text: Vec::new(),
         }
     }
 }
@@ -215,7 +218,8 @@ impl Host {
                 drop(self.blocks.insert(number, Block::decode(encoded).unwrap()));
             }
             Event::End(_, end) => self.end = Some(end),
-            Event::Restarted { .. } | Event::Text(_) | Event::Unknown(_) => {}
+            Event::Text(text) => self.text.extend_from_slice(text),
+            Event::Restarted { .. } | Event::Unknown(_) => {}
         });
         if has_begun {
             self.in_session = true;
