@@ -119,14 +119,23 @@ const fn small(arch: Arch) -> &'static [&'static str] {
 /// The file the boot loader takes, made of the linked payload `elf`: a bzImage, an Image, or a zImage.
 fn boot_image(arch: Arch, elf: &[u8], version: &str) -> Result<Vec<u8>> {
     let flatten = |machine| ::image::flatten(elf, machine, MAX_MEMORY_BYTES);
-    Ok(match arch {
+    let file = match arch {
         Arch::X86_64 => ::image::bzimage::build(&flatten(::image::Machine::X86_64)?, version)?,
         Arch::Aarch64 => {
             packed_image(&flatten(::image::Machine::Aarch64)?, ::image::section(elf, UNPACKER)?)?
         }
         Arch::Arm => ::image::zimage::build(&flatten(::image::Machine::Arm)?)?,
-    })
+    };
+    ensure!(
+        file.windows(MARK.len()).any(|words| words == MARK),
+        "rcapture-load would not take it for rcapture's: nowhere in it is {:?}",
+        MARK.escape_ascii().to_string()
+    );
+    Ok(file)
 }
+
+/// What `packaging/target/rcapture-load` looks for in an image: what it says begins so, and a packed one has it beside its unpacker.
+const MARK: &[u8] = b"rcapture: ";
 
 /// The section with the code that unpacks what [`packed_image`] packs.
 const UNPACKER: &str = ".unpack";

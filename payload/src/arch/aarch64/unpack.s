@@ -70,4 +70,6 @@ forget:
     dsb sy
     isb
     br x1
+
+    .ascii "rcapture: "             // what rcapture-load knows the file by: packed, no word of the image can be relied on
 packed:
