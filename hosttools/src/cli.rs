@@ -289,11 +289,19 @@ struct Mount {
 }
 
 #[derive(Args)]
+#[command(after_help = RELEASE_EXAMPLES)]
 struct Release {
     /// The directory that was given to `recv --mount`
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
+
+const RELEASE_EXAMPLES: &str = "\
+Examples:
+  rcapture release /mnt/crash
+
+A machine whose dump is held (`recv --on-demand`) ends it there; one that stays after its dump stays no
+longer. Then it reboots, or what else its `rcapture.final=` says. What has come of the dump is kept.";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:

@@ -182,6 +182,7 @@ fn wrong_inputs_are_one_clear_line_and_wrong_usage_is_status_2() {
         (&["recv", "--stdin", "--json"], 2, "cannot be used with"),
         (&["recv", "--stdin", "--keep-free", "2G"], 2, "cannot be used with"),
         (&["recv", "--listen", "127.0.0.1:0", "--listen-only"], 2, "cannot be used with"),
+        (&["recv", "--listen", "127.0.0.1:0", "--mount", text(directory.path())], 2, "--once"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
     ] {
         let output = run(arguments);
@@ -196,8 +197,9 @@ fn wrong_inputs_are_one_clear_line_and_wrong_usage_is_status_2() {
 
 #[test]
 fn help_shows_examples() {
-    for arguments in [&["--help"][..], &["recv", "--help"], &["convert", "--help"]] {
-        let output = run(arguments);
+    for command in ["", "recv", "convert", "mount", "release"] {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let output = run(&arguments);
         assert_eq!(output.status.code(), Some(0));
         assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:"), "{arguments:?}");
     }

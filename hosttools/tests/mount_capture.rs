@@ -6,10 +6,9 @@ mod support;
 use std::fs::File;
 use std::thread;
 
-use rcapture::dump;
 use rustix::io::Errno;
-use support::mounted::{Mounted, Place, can_mount, offsets, read_page};
-use support::{FAULTY_PFN, Memory, Network, Target, TcpTarget, Trouble, options, pages_of, receive};
+use support::mounted::{Place, offsets, read_page};
+use support::{FAULTY_PFN, Memory, Network, Target, TcpTarget, Trouble, options, page, pages_of, receive};
 
 /// The vmcore of a machine that nobody has looked at.
 fn vmcore_of(memory: &Memory) -> Vec<u8> {
@@ -20,10 +19,7 @@ fn vmcore_of(memory: &Memory) -> Vec<u8> {
 
 #[test]
 fn the_capture_kernels_own_pipeline_answers_and_the_vmcore_is_the_same_file_as_ever() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = Place::new() else { return };
     // The line is slow, and damages a byte now and then.
     let trouble =
         Trouble { damage_every: Some(30_000), bytes_per_second: 100_000, waits: true, text_at: None };
@@ -46,7 +42,7 @@ fn the_capture_kernels_own_pipeline_answers_and_the_vmcore_is_the_same_file_as_e
     assert!(!place.status().contains("pages pulled     0\n"), "{}", place.status());
     assert_eq!(read_page(&vmcore, offsets[&FAULTY_PFN]).unwrap_err(), Some(Errno::IO));
     drop(vmcore);
-    assert_eq!(place.run(&["release", place.on.to_str().unwrap()]).0, Some(0));
+    assert_eq!(place.release().0, Some(0));
     let (code, said) = mounted.end();
     assert_eq!(code, Some(0), "{said}");
     target.finish();
@@ -56,10 +52,7 @@ fn the_capture_kernels_own_pipeline_answers_and_the_vmcore_is_the_same_file_as_e
 
 #[test]
 fn a_receiver_that_was_killed_has_what_was_read_when_it_is_started_again() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = Place::new() else { return };
     let trouble = Trouble { damage_every: None, bytes_per_second: 100_000, waits: true, text_at: None };
     let target = Target::crash(Memory::new(), &place.socket, trouble);
     let mounted = place.recv(&["--on-demand"]);
@@ -71,16 +64,16 @@ fn a_receiver_that_was_killed_has_what_was_read_when_it_is_started_again() {
     assert_eq!(mounted.end().0, None);
     let mounted = place.recv(&["--on-demand"]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
-    assert!(read_page(&vmcore, offset).unwrap() == *Memory::new().pages()[&0x374].as_ref().unwrap());
+    assert!(read_page(&vmcore, offset).unwrap() == page(0x374));
     place.await_status("pages pulled     1\n");
     // The next one is not taken for an answer to the one before.
-    assert!(read_page(&vmcore, offset - 4096).unwrap() == *Memory::new().pages()[&0x373].as_ref().unwrap());
+    assert!(read_page(&vmcore, offset - 4096).unwrap() == page(0x373));
     drop(vmcore);
-    assert_eq!(place.run(&["release", place.on.to_str().unwrap()]).0, Some(0));
+    assert_eq!(place.release().0, Some(0));
     let (code, said) = mounted.end();
     assert_eq!(code, Some(3), "{said}");
     assert!(target.finish().0.is_cut);
-    let dump = dump::open(&place.dump_directory().join("vmcore")).unwrap();
+    let dump = place.dump();
     for pfn in [0x373, 0x374] {
         assert!(pages_of(&*dump)[&pfn] == Memory::new().pages()[&pfn]);
     }
@@ -88,31 +81,10 @@ fn a_receiver_that_was_killed_has_what_was_read_when_it_is_started_again() {
 
 #[test]
 fn a_connection_that_breaks_costs_a_reader_time_only() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    let (out, on) = (place.out.to_str().unwrap(), place.on.to_str().unwrap());
-    let arguments = [
-        "recv",
-        "--listen",
-        &address,
-        "--once",
-        "-o",
-        out,
-        "--mount",
-        on,
-        "--keep-free",
-        "0",
-        "--on-demand",
-        "--read-timeout",
-        "60",
-    ];
-    let mounted = Mounted::run(&arguments, &place.on);
+    let Some(place) = Place::new() else { return };
+    let (mounted, address) = place.listen(&["--on-demand", "--read-timeout", "60"]);
     let network = Network { breaks_at: (1..10).map(|at| at * 30_000).collect(), ..Network::default() };
-    let machine = TcpTarget::crash(Memory::new(), 7, address.parse().unwrap(), network);
+    let machine = TcpTarget::crash(Memory::new(), 7, address, network);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offsets = offsets(&vmcore);
     let expected = Memory::new().pages();
@@ -120,7 +92,7 @@ fn a_connection_that_breaks_costs_a_reader_time_only() {
         assert!(read_page(&vmcore, *offset).ok() == expected[pfn], "page {pfn:#x}");
     }
     drop(vmcore);
-    assert_eq!(place.run(&["release", on]).0, Some(0));
+    assert_eq!(place.release().0, Some(0));
     let (code, said) = mounted.end();
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("the machine was released before the end"), "{said}");

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rcapture::dump;
 use rustix::io::Errno;
-use support::mounted::{Mounted, Place, await_that, can_mount, is_mounted, offsets, read_page};
+use support::mounted::{Place, await_that, is_mounted, offsets, read_page};
 use support::serving::{ALL, HALF, Serving, Setup};
-use support::{FAULTY_PFN, Memory, Network, PAGE, TcpTarget, pages_of};
+use support::{FAULTY_PFN, Memory, Network, PAGE, TcpTarget, page, pages_of};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -23,12 +23,9 @@ const WAITING: Setup = Setup { waits: true, ..ALL };
 
 #[test]
 fn pages_that_are_not_here_yet_are_asked_for_and_right() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = Place::new() else { return };
     let expected = Memory::new().pages();
-    let machine = Serving::crash(Memory::new(), &place.socket, WAITING);
+    let machine = Serving::crash(&place.socket, WAITING);
     let mounted = place.recv(&[]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let bytes = vmcore.metadata().unwrap().len();
@@ -58,11 +55,8 @@ fn pages_that_are_not_here_yet_are_asked_for_and_right() {
 
 #[test]
 fn a_page_that_cannot_be_read_is_an_error_at_once() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, WAITING);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, WAITING);
     let mounted = place.recv(&["--read-timeout", "600"]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offset = offsets(&vmcore)[&FAULTY_PFN];
@@ -79,10 +73,7 @@ fn a_page_that_cannot_be_read_is_an_error_at_once() {
 
 #[test]
 fn whoever_opens_the_vmcore_before_the_machine_has_crashed_waits_for_it() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = Place::new() else { return };
     let listener = std::os::unix::net::UnixListener::bind(&place.socket).unwrap();
     let mounted = place.recv(&["--read-timeout", "1"]);
     let (_line, _) = listener.accept().unwrap();
@@ -97,11 +88,8 @@ fn whoever_opens_the_vmcore_before_the_machine_has_crashed_waits_for_it() {
 
 #[test]
 fn a_cut_line_costs_a_reader_an_error_in_the_stated_time_and_nothing_else() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, WAITING);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, WAITING);
     let mounted = place.recv(&["--read-timeout", "1"]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offset = offsets(&vmcore)[&0x204];
@@ -114,18 +102,15 @@ fn a_cut_line_costs_a_reader_an_error_in_the_stated_time_and_nothing_else() {
     machine.control.is_cut.store(false, Ordering::Relaxed);
     place.await_status("in use");
     await_that("the line is back", || read_page(&vmcore, offset).is_ok());
-    assert!(read_page(&vmcore, offset).unwrap() == *Memory::new().pages()[&0x204].as_ref().unwrap());
+    assert!(read_page(&vmcore, offset).unwrap() == page(0x204));
     mounted.stop();
     machine.finish();
 }
 
 #[test]
 fn a_reader_that_is_killed_while_it_waits_leaves_nothing_behind() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, WAITING);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, WAITING);
     let mounted = place.recv(&["--read-timeout", "3600"]);
     let offset = offsets(&File::open(mounted.vmcore()).unwrap())[&0x204];
     machine.control.is_cut.store(true, Ordering::Relaxed);
@@ -168,11 +153,8 @@ fn a_reader_that_is_killed_while_it_waits_leaves_nothing_behind() {
 
 #[test]
 fn many_readers_get_their_pages() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, Setup { rate: 600_000, ..WAITING });
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, Setup { rate: 600_000, ..WAITING });
     let mounted = place.recv(&[]);
     let expected = Memory::new().pages();
     let offsets = offsets(&File::open(mounted.vmcore()).unwrap());
@@ -199,11 +181,8 @@ fn many_readers_get_their_pages() {
 
 #[test]
 fn answers_that_nobody_has_asked_for_are_passed_over() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, WAITING);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, WAITING);
     let mounted = place.recv(&["--read-timeout", "1"]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offsets = offsets(&vmcore);
@@ -215,7 +194,7 @@ fn answers_that_nobody_has_asked_for_are_passed_over() {
     let journal = place.dump_directory().join("journal").metadata().unwrap().len();
     assert!(journal < 20_000, "{journal} bytes");
     machine.control.lies.store(false, Ordering::Relaxed);
-    assert!(read_page(&vmcore, offsets[&0x230]).unwrap() == *Memory::new().pages()[&0x230].as_ref().unwrap());
+    assert!(read_page(&vmcore, offsets[&0x230]).unwrap() == page(0x230));
     let (code, said) = mounted.stop();
     assert_eq!(code, Some(3));
     assert_eq!(said.matches("warning: it answered what nobody had asked").count(), 1, "{said}");
@@ -224,13 +203,10 @@ fn answers_that_nobody_has_asked_for_are_passed_over() {
 
 #[test]
 fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
-    if !can_mount() {
-        return;
-    }
     let mut dumps = Vec::new();
     for is_looked_at in [false, true] {
-        let place = Place::new();
-        let machine = Serving::crash(Memory::new(), &place.socket, Setup { rate: 1_500_000, ..HALF });
+        let Some(place) = Place::new() else { return };
+        let machine = Serving::crash(&place.socket, Setup { rate: 1_500_000, ..HALF });
         let mounted = place.recv(&["--keep-journal"]);
         if is_looked_at {
             let vmcore = File::open(mounted.vmcore()).unwrap();
@@ -244,10 +220,7 @@ fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
         // A page that the dump leaves out, when the passes are over.
         if is_looked_at {
             let vmcore = File::open(mounted.vmcore()).unwrap();
-            assert!(
-                read_page(&vmcore, offsets(&vmcore)[&0x306]).unwrap()
-                    == *Memory::new().pages()[&0x306].as_ref().unwrap()
-            );
+            assert!(read_page(&vmcore, offsets(&vmcore)[&0x306]).unwrap() == page(0x306));
         }
         rustix::mount::unmount(&place.on, rustix::mount::UnmountFlags::empty()).unwrap();
         let (code, said) = mounted.end();
@@ -275,18 +248,15 @@ fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
 
 #[test]
 fn on_demand_only_what_is_read_is_sent() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, Setup { rate: 30_000, ..ALL });
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, Setup { rate: 30_000, ..ALL });
     let mounted = place.recv(&["--on-demand", "--keep-journal"]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offsets = offsets(&vmcore);
     await_that("the passes are held", || machine.course() == 1);
     let sent = machine.control.sent.load(Ordering::Relaxed);
     for pfn in [0x333, 0x200] {
-        assert!(read_page(&vmcore, offsets[&pfn]).unwrap() == *Memory::new().pages()[&pfn].as_ref().unwrap());
+        assert!(read_page(&vmcore, offsets[&pfn]).unwrap() == page(pfn));
     }
     assert_eq!(machine.control.sent.load(Ordering::Relaxed), sent);
     drop(vmcore);
@@ -294,7 +264,7 @@ fn on_demand_only_what_is_read_is_sent() {
     let (code, said) = mounted.end();
     assert_eq!(code, Some(3), "{said}");
     machine.finish();
-    let dump = dump::open(&place.dump_directory().join("vmcore")).unwrap();
+    let dump = place.dump();
     assert!(!dump.facts().is_complete);
     let found = pages_of(&*dump);
     for pfn in [0x333, 0x200] {
@@ -304,19 +274,16 @@ fn on_demand_only_what_is_read_is_sent() {
 
 #[test]
 fn a_machine_stays_until_it_is_released() {
-    if !can_mount() {
-        return;
-    }
     for more in [&[][..], &["--on-demand"]] {
-        let place = Place::new();
-        let machine = Serving::crash(Memory::new(), &place.socket, ALL);
+        let Some(place) = Place::new() else { return };
+        let machine = Serving::crash(&place.socket, ALL);
         let mut mounted = place.recv(more);
         place.await_status("the machine stays until it is released");
         thread::sleep(Duration::from_millis(500));
         assert!(mounted.is_running() && !machine.is_gone());
         let vmcore = File::open(mounted.vmcore()).unwrap();
         assert!(read_page(&vmcore, offsets(&vmcore)[&0x204]).is_ok());
-        let (code, said) = place.run(&["release", place.on.to_str().unwrap()]);
+        let (code, said) = place.release();
         assert_eq!(code, Some(0), "{said}");
         let (code, said) = mounted.end();
         if more.is_empty() {
@@ -327,7 +294,7 @@ fn a_machine_stays_until_it_is_released() {
         }
         assert_eq!(machine.course(), 2);
         machine.finish();
-        let (code, said) = place.run(&["release", place.on.to_str().unwrap()]);
+        let (code, said) = place.release();
         assert_eq!(code, Some(1));
         assert!(said.contains("no session is shown there"), "{said}");
     }
@@ -335,11 +302,8 @@ fn a_machine_stays_until_it_is_released() {
 
 #[test]
 fn a_shell_can_release_it_too_and_can_write_nothing_else() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, ALL);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, ALL);
     let mounted = place.recv(&[]);
     let shell = |script: &str| {
         let output = Command::new("sh").args(["-c", script]).current_dir(&place.on).output().unwrap();
@@ -358,20 +322,17 @@ fn a_shell_can_release_it_too_and_can_write_nothing_else() {
 
 #[test]
 fn unmounted_before_the_end_the_dump_goes_on_and_stopped_it_is_usable() {
-    if !can_mount() {
-        return;
-    }
     let slow = Setup { rate: 1_000_000, ..ALL };
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, slow);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, slow);
     let mounted = place.recv(&[]);
     drop(File::open(mounted.vmcore()).unwrap());
     rustix::mount::unmount(&place.on, rustix::mount::UnmountFlags::empty()).unwrap();
     assert_eq!(mounted.end().0, Some(0));
     machine.finish();
 
-    let place = Place::new();
-    let machine = Serving::crash(Memory::new(), &place.socket, slow);
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, slow);
     let mounted = place.recv(&[]);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     assert!(read_page(&vmcore, offsets(&vmcore)[&0x345]).is_ok());
@@ -386,24 +347,21 @@ fn unmounted_before_the_end_the_dump_goes_on_and_stopped_it_is_usable() {
     assert!(waiting.join().unwrap().is_err());
     assert!(!is_mounted(&place.on));
     machine.finish();
-    let dump = dump::open(&place.dump_directory().join("vmcore")).unwrap();
+    let dump = place.dump();
     assert!(pages_of(&*dump)[&0x345] == Memory::new().pages()[&0x345]);
 }
 
 #[test]
 fn a_machine_that_is_gone_leaves_what_it_has_sent() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = Place::new() else { return };
     // It knows of no requests: it goes when its dump is stored.
-    let machine = Serving::crash(Memory::new(), &place.socket, Setup { serves: false, ..HALF });
+    let machine = Serving::crash(&place.socket, Setup { serves: false, ..HALF });
     let mounted = place.recv(&["--read-timeout", "600"]);
     machine.finish();
     place.await_status("over: nothing more comes");
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offsets = offsets(&vmcore);
-    assert!(read_page(&vmcore, offsets[&0x305]).unwrap() == *Memory::new().pages()[&0x305].as_ref().unwrap());
+    assert!(read_page(&vmcore, offsets[&0x305]).unwrap() == page(0x305));
     assert_eq!(read_page(&vmcore, offsets[&0x304]).unwrap_err(), Some(Errno::IO));
     drop(vmcore);
     let (code, said) = mounted.stop();
@@ -413,18 +371,11 @@ fn a_machine_that_is_gone_leaves_what_it_has_sent() {
 
 #[test]
 fn the_whole_file_of_a_machine_that_sends_everything_over_tcp_is_the_truth_but_for_holes() {
-    if !can_mount() {
-        return;
-    }
-    let place = Place::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    let (out, on) = (place.out.to_str().unwrap(), place.on.to_str().unwrap());
-    let arguments = ["recv", "--listen", &address, "--once", "-o", out, "--mount", on, "--keep-free", "0"];
-    let mounted = Mounted::run(&arguments, &place.on);
+    let Some(place) = Place::new() else { return };
+    let (mounted, address) = place.listen(&[]);
     // The network breaks twice.
     let network = Network { breaks_at: vec![30_000, 200_000], ..Network::default() };
-    let machine = TcpTarget::crash(Memory::new(), 7, address.parse().unwrap(), network);
+    let machine = TcpTarget::crash(Memory::new(), 7, address, network);
     let vmcore = File::open(mounted.vmcore()).unwrap();
     let offsets = offsets(&vmcore);
     let expected = Memory::new().pages();
@@ -441,19 +392,10 @@ fn the_whole_file_of_a_machine_that_sends_everything_over_tcp_is_the_truth_but_f
     assert_eq!(copied.stdout.len() as u64, hole);
     drop(vmcore);
     await_that("all of it has come", || place.is_complete());
-    assert_eq!(place.run(&["release", on]).0, Some(0));
+    assert_eq!(place.release().0, Some(0));
     let (code, said) = mounted.end();
     assert_eq!(code, Some(0), "{said}");
     machine.finish();
-    let found = pages_of(&*dump::open(&place.dump_directory().join("vmcore")).unwrap());
+    let found = pages_of(&*place.dump());
     assert!(found == expected);
-}
-
-#[test]
-fn many_machines_at_once_are_not_mounted() {
-    let place = Place::new();
-    let arguments = ["recv", "--listen", "127.0.0.1:0", "--mount", place.on.to_str().unwrap()];
-    let (code, said) = place.run(&arguments);
-    assert_eq!(code, Some(2));
-    assert!(said.contains("--once"), "{said}");
 }

@@ -41,7 +41,7 @@ pub use mounted::Mounted;
 pub use page_use::{Disagreements, PageUse};
 pub use same::SameVmcore;
 pub use snapshot::Snapshot;
-pub use spec::{Crashed, Received, Receiver, Spec, free_port, rcapture};
+pub use spec::{Crashed, Received, Receiver, Spec, free_port, info, rcapture};
 pub use whole::Whole;
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use crate::{Crashed, Received, rcapture};
+use crate::{Crashed, Received, info};
 
 /// The vmcore that every trial of a machine has to give.
 #[derive(Default)]
@@ -20,8 +20,7 @@ impl SameVmcore {
     /// machine's memory.
     pub fn judge(&self, crashed: &Crashed, received: &Received) {
         let path = received.vmcore();
-        let info = rcapture().arg("info").arg(&path).output().unwrap();
-        let info = String::from_utf8_lossy(&info.stdout);
+        let info = info(&path);
         assert!(info.lines().any(|line| line.starts_with("complete") && line.ends_with("yes")), "{info}");
         let vmcore = fs::read(&path).unwrap();
         let first = self.0.get_or_init(|| {

@@ -1,7 +1,7 @@
 //! A machine to crash, and what comes of it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -238,6 +238,13 @@ pub fn free_port() -> u16 {
 #[must_use]
 pub fn rcapture() -> Command {
     Command::new(programs::rcapture().unwrap())
+}
+
+/// What `rcapture info` says of a dump.
+#[must_use]
+pub fn info(dump: &Path) -> String {
+    let output = rcapture().arg("info").arg(dump).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A machine that stands still at the capture kernel's banner.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use end_to_end::{BANNER, CRASH, DUMP, Mounted, Spec, compare, drgn, free_port, is_left_to_full, rcapture};
+use end_to_end::{BANNER, CRASH, DUMP, Mounted, Spec, compare, drgn, free_port, info, is_left_to_full};
 use memory::{PhysAddr, PhysMemory};
 use rcapture::dump::{self, DumpMemory};
 use rcapture_qemu::{Lab, LineOptions, Truth};
@@ -36,12 +36,6 @@ fn has(vmcore: &Path, truth: &Truth, addresses: &[u64]) {
         truth.read(pa, &mut should).unwrap();
         assert!(is == should, "{}: the page at {pa:#x} differs", vmcore.display());
     }
-}
-
-/// What `rcapture info` says.
-fn info(vmcore: &Path) -> String {
-    let output = rcapture().arg("info").arg(vmcore).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

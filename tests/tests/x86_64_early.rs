@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use capture::Budget;
 use end_to_end::replay::{Replay, Replayed};
-use end_to_end::{CRASH, DUMP, SLOW_LINE, Spec, is_full, rcapture, write_full};
+use end_to_end::{CRASH, DUMP, SLOW_LINE, Spec, info, is_full, rcapture, write_full};
 use memory::{DumpLevel, PhysAddr, PhysMemory};
 use rcapture::dump::{self, Dump, DumpMemory, PageState};
 use rcapture_qemu::Lab;
@@ -174,8 +174,7 @@ fn what_was_cut_before_the_kernels_data_still_has_the_log() {
     let directory = TempDir::new().unwrap();
     let vmcore = cut(SENT.replayed.until(Duration::from_secs(3)).len(), &directory);
     every_page_is_right(&vmcore);
-    let info = rcapture().arg("info").arg(&vmcore).output().unwrap();
-    let info = String::from_utf8_lossy(&info.stdout).into_owned();
+    let info = info(&vmcore);
     assert!(info.lines().any(|line| line.starts_with("complete") && line.ends_with("no")), "{info}");
     let log = rcapture().arg("log").arg(directory.path().join("line.raw")).output().unwrap();
     assert_eq!(

@@ -521,6 +521,11 @@ pub fn elfcorehdr_of(loads: &[(u64, u64, u64)]) -> Vec<u8> {
     out
 }
 
+/// A page of [`Memory::new`].
+pub fn page(pfn: u64) -> Vec<u8> {
+    Memory::new().pages().remove(&pfn).unwrap().unwrap()
+}
+
 /// The pages of a dump; `None`: it belongs there, and is not.
 pub fn pages_of(dump: &dyn Dump) -> BTreeMap<u64, Option<Vec<u8>>> {
     let mut pages = BTreeMap::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+
+use rcapture::dump::{self, Dump};
 
 use super::{PAGE, RAM};
 
@@ -153,19 +156,41 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let [socket, on, out] = ["line", "on", "out"].map(|name| directory.path().join(name));
-        std::fs::create_dir(&on).unwrap();
-        Self { socket, on, out, _directory: directory }
+    /// None, if nothing can be mounted here.
+    pub fn new() -> Option<Self> {
+        can_mount().then(|| {
+            let directory = tempfile::tempdir().unwrap();
+            let [socket, on, out] = ["line", "on", "out"].map(|name| directory.path().join(name));
+            std::fs::create_dir(&on).unwrap();
+            Self { socket, on, out, _directory: directory }
+        })
     }
 
-    /// Receives from the machine, mounted.
+    /// Receives from the machine at the line's other end, mounted.
     pub fn recv(&self, more: &[&str]) -> Mounted {
-        let text = |path: &'_ Path| path.to_str().unwrap().to_owned();
-        let (socket, out, on) = (text(&self.socket), text(&self.out), text(&self.on));
-        let common = ["recv", "--wait", "30", "--unix", &socket, "-o", &out, "--mount", &on];
-        Mounted::run(&[&common[..], more].concat(), &self.on)
+        self.receive(&["--wait", "30", "--unix", self.socket.to_str().unwrap()], more)
+    }
+
+    /// Receives from the machine that connects to the address, mounted.
+    pub fn listen(&self, more: &[&str]) -> (Mounted, SocketAddr) {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let link = ["--listen", &address.to_string(), "--once", "--keep-free", "0"];
+        (self.receive(&link, more), address)
+    }
+
+    fn receive(&self, link: &[&str], more: &[&str]) -> Mounted {
+        let places = ["-o", self.out.to_str().unwrap(), "--mount", self.on.to_str().unwrap()];
+        Mounted::run(&[&["recv"], link, &places, more].concat(), &self.on)
+    }
+
+    /// Lets go of the machine.
+    pub fn release(&self) -> (Option<i32>, String) {
+        self.run(&["release", self.on.to_str().unwrap()])
+    }
+
+    /// The vmcore that was written.
+    pub fn dump(&self) -> Box<dyn Dump> {
+        dump::open(&self.dump_directory().join("vmcore")).unwrap()
     }
 
     pub fn dump_directory(&self) -> PathBuf {

@@ -64,7 +64,7 @@ pub const ALL: Setup = Setup { rate: 4_000_000, serves: true, waits: false, keep
 pub const HALF: Setup = Setup { keeps: |pfn| pfn % 2 == 1, ..ALL };
 
 impl Serving {
-    pub fn crash(memory: Memory, socket: &Path, setup: Setup) -> Self {
+    pub fn crash(socket: &Path, setup: Setup) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let control = Arc::new(Control::default());
         control.rate.store(setup.rate, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Serving {
             move || {
                 let (host, _) = listener.accept().unwrap();
                 host.set_nonblocking(true).unwrap();
-                Machine::new(memory, host, control, setup).run();
+                Machine::new(Memory::new(), host, control, setup).run();
             }
         });
         Self { control, machine }
