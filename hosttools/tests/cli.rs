@@ -6,7 +6,7 @@ mod support;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -55,6 +55,27 @@ fn dump_directory(parent: &Path) -> PathBuf {
     all[0].clone()
 }
 
+/// `rcapture recv`, and the machine's end of its line.
+struct Receiving {
+    _directory: tempfile::TempDir,
+    line: UnixStream,
+    child: Child,
+    /// Where its dumps go.
+    out: PathBuf,
+}
+
+impl Receiving {
+    fn start(more: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let [socket, out] = ["line", "crash"].map(|name| directory.path().join(name));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let common = ["recv", "--unix", text(&socket), "-o", text(&out)];
+        let child = rcapture(&[&common, more].concat()).spawn().unwrap();
+        let (line, _) = listener.accept().unwrap();
+        Self { _directory: directory, line, child, out }
+    }
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -88,12 +109,7 @@ fn a_dump_over_a_socket_that_comes_late_is_only_listened_to_on_request() {
 
 #[test]
 fn a_stopped_receiver_leaves_a_usable_vmcore_and_says_so() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("line");
-    let out = directory.path().join("crash");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let child = rcapture(&["recv", "--unix", text(&socket), "-o", text(&out)]).spawn().unwrap();
-    let (mut line, _) = listener.accept().unwrap();
+    let Receiving { _directory, mut line, child, out } = Receiving::start(&[]);
     let memory = Memory::new();
     let bytes = memory.line();
     line.write_all(&bytes[..bytes.len() / 2]).unwrap();
@@ -292,12 +308,7 @@ fn the_kernel_log_is_written_beside_the_vmcore_and_printed_as_far_as_somebody_re
 
 #[test]
 fn the_kernel_log_can_be_read_while_the_rest_of_the_dump_comes() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("line");
-    let out = directory.path().join("crash");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let child = rcapture(&["recv", "--unix", text(&socket), "-o", text(&out)]).spawn().unwrap();
-    let (mut line, _) = listener.accept().unwrap();
+    let Receiving { _directory, mut line, child, out } = Receiving::start(&[]);
     let bytes = Memory::with_log(2000).line();
     let (now, later) = bytes.split_at(bytes.len() / 2);
     line.write_all(now).unwrap();
@@ -320,13 +331,7 @@ fn the_kernel_log_can_be_read_while_the_rest_of_the_dump_comes() {
 
 #[test]
 fn a_session_that_falls_silent_ends_after_the_time_that_was_given() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("line");
-    let out = directory.path().join("crash");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let child =
-        rcapture(&["recv", "--unix", text(&socket), "-o", text(&out), "--timeout", "1"]).spawn().unwrap();
-    let (mut line, _) = listener.accept().unwrap();
+    let Receiving { _directory, mut line, child, out } = Receiving::start(&["--timeout", "1"]);
     let bytes = Memory::new().line();
     line.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let output = wait(child);
