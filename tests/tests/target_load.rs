@@ -202,6 +202,21 @@ fn load_calls_kexec_once_and_status_and_unload_know_of_it() {
 }
 
 #[test]
+fn where_run_cannot_be_written_the_image_is_loaded_once_all_the_same() {
+    Target::each(|_, target| {
+        target.file("run", "no directory\n");
+        let said = target.run(&["load"]);
+        assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
+        assert!(said.err.contains("loaded, but") && said.err.contains("run/rcapture-load"), "{said:?}");
+        let called = target.text("called");
+        assert_eq!(called.lines().count(), 1, "{called}");
+        assert_eq!(target.run(&["status"]).code, 4, "it does not know that it was itself");
+        assert_eq!(target.run(&["unload"]).code, 0);
+        assert_eq!(target.run(&["status"]).code, 3);
+    });
+}
+
+#[test]
 fn what_was_loaded_before_the_machine_booted_again_is_not_taken_for_loaded() {
     Target::each_pc(|target| {
         assert_eq!(target.run(&["load"]).code, 0);
