@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::outcome::{IoContext, Result};
+use crate::outcome::{Error, IoContext, Result};
 use crate::process;
 use crate::root::Root;
 
@@ -102,6 +102,12 @@ impl Crash {
         command.env("HOME", "/nonexistent").env("TERM", "dumb").env("LC_ALL", "C");
         let finished = process::run(&mut command, deadline, || {})?;
         let messages = finished.stderr.clone();
+        if !finished.status.success()
+            && let Some(message) = refusal(&messages).or_else(|| refusal(&finished.stdout))
+        {
+            let status = finished.status.to_string();
+            return Err(Error::Program { program: "crash".into(), status, message });
+        }
         let output = finished.success("crash")?;
         let mut sections: Vec<String> = output.split(SEPARATOR_LINE).map(str::to_owned).collect();
         // After the last separator comes nothing.
@@ -109,6 +115,11 @@ impl Crash {
         let commands = commands.iter().map(|&command| command.to_owned()).collect();
         Ok(Said { commands, sections, messages })
     }
+}
+
+/// Why crash refuses a dump. What it says last is how it is called.
+fn refusal(output: &str) -> Option<String> {
+    output.lines().find_map(|line| line.trim().strip_prefix("crash: ")).map(str::to_owned)
 }
 
 /// What crash printed.
@@ -188,6 +199,13 @@ mod tests {
         );
         assert!(differences("sys", ours, ours).is_empty());
         assert_eq!(differences("ps", "a\na\n", "a\n"), ["ps: +a"]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_not_the_usage_that_follows_it() {
+        let output = "\ncrash: vmlinux and vmcore do not match!\n\nUsage:\n\n  crash [OPTION]...\n\nEnter \"crash -h\" for details.\n";
+        assert_eq!(refusal(output).unwrap(), "vmlinux and vmcore do not match!");
+        assert_eq!(refusal("Segmentation fault\n"), None);
     }
 
     #[test]

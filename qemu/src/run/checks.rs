@@ -41,8 +41,7 @@ pub(super) fn all(scenario: &Scenario, setup: &Setup<'_>, report: &Report) -> Re
     let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
     checks.extend(scenario.expect_log.iter().map(|text| matches("log", text, "the kernel's log", &log)));
     if setup.vmlinux.is_some() || !scenario.expect_bt.is_empty() {
-        let (of, backtrace) = backtrace(setup, report, &log)?;
-        checks.extend(scenario.expect_bt.iter().map(|text| matches("backtrace", text, &of, &backtrace)));
+        checks.extend(backtrace(scenario, setup, report, &log)?);
     }
     if let (Some(most), Some(time)) = (scenario.max_time, report.times.crash_to_end()) {
         let is_met = time <= Duration::from_secs(most);
@@ -68,22 +67,31 @@ fn matches(name: &'static str, text: &str, what: &str, found: &str) -> Check {
     }
 }
 
-/// Whose backtrace it is, and the backtrace: a debugger's, or what the kernel's log has.
-fn backtrace(setup: &Setup<'_>, report: &Report, log: &str) -> Result<(String, String)> {
+/// What was expected of the backtrace: a debugger's, or what the kernel's log has. A debugger that makes none is a failure,
+/// whatever was expected.
+fn backtrace(scenario: &Scenario, setup: &Setup<'_>, report: &Report, log: &str) -> Result<Vec<Check>> {
+    let judged = |of: &str, backtrace: &str| {
+        scenario.expect_bt.iter().map(|text| matches("backtrace", text, of, backtrace)).collect()
+    };
     let (Some(vmlinux), Some(vmcore)) = (&setup.vmlinux, &report.vmcore) else {
-        let of = "the call trace in the kernel's log (there is no vmlinux for a debugger)";
-        return Ok((of.to_owned(), call_trace(log).to_owned()));
+        let lacking = if setup.vmlinux.is_some() { "vmcore" } else { "vmlinux" };
+        let of = format!("the call trace in the kernel's log (there is no {lacking} for a debugger)");
+        return Ok(judged(&of, call_trace(log)));
     };
     let debugger = setup.lab.debugger(setup.kernel.arch)?;
     let modules: Vec<&Path> = setup.crash_module.iter().map(PathBuf::as_path).collect();
-    eprintln!("{}: reading the dump with {}", report.name, debugger.name());
+    let name = debugger.name();
+    eprintln!("{}: reading the dump with {name}", report.name);
     match debugger.backtrace(vmlinux, &modules, vmcore, !report.is_complete, DEBUGGER_DEADLINE) {
         Ok(backtrace) => {
             let path = setup.directory.join(BACKTRACE);
             fs::write(&path, &backtrace).on("write", &path)?;
-            Ok((format!("{}'s backtrace", debugger.name()), backtrace))
+            Ok(judged(&format!("{name}'s backtrace"), &backtrace))
         }
-        Err(error) => Ok((format!("{} ({error})", debugger.name()), String::new())),
+        Err(error) => {
+            let said = format!("{name} made no backtrace of the dump with {}: {error}", vmlinux.display());
+            Ok(vec![Check::new("backtrace", false, said)])
+        }
     }
 }
 

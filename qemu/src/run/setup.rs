@@ -43,6 +43,7 @@ pub(super) struct Setup<'a> {
 impl<'a> Setup<'a> {
     pub(super) fn of(scenario: &'a Scenario, lab: &'a Lab, directory: &Path) -> Result<Self> {
         let directory = std::path::absolute(directory).on("find", directory)?;
+        scenario.find_files()?;
         let subject = Subject::of(scenario, lab, &directory)?;
         let arch = subject.kernel.arch;
         let image = match &scenario.image {
@@ -141,6 +142,29 @@ impl Subject {
 }
 
 impl Scenario {
+    /// Whether what it names is there: some of it would be missed only when there is a dump.
+    fn find_files(&self) -> Result<()> {
+        let files = [
+            ("kernel", &self.kernel),
+            ("vmlinux", &self.vmlinux),
+            ("initramfs", &self.initramfs),
+            ("dtb", &self.dtb),
+            ("image", &self.image),
+        ];
+        let directories = [("modules", &self.modules), ("headers", &self.headers)];
+        let files = files.map(|(name, path)| (name, path, "file", path.as_deref().is_none_or(Path::is_file)));
+        let directories = directories
+            .map(|(name, path)| (name, path, "directory", path.as_deref().is_none_or(Path::is_dir)));
+        match files.iter().chain(&directories).find(|(.., is_there)| !is_there) {
+            Some((name, Some(path), kind, _)) => Err(Error::missing(
+                path.display().to_string(),
+                format!("there is no such {kind}"),
+                format!("name the one that is the {name}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// `builder` with the machine and the capture kernel's settings that this scenario says. The dump goes to TCP `port` of
     /// the host, or over the serial line.
     pub fn machine(&self, mut builder: MachineBuilder, arch: Arch, port: Option<u16>) -> MachineBuilder {
@@ -199,5 +223,36 @@ impl Scenario {
         }
         words.push(self.cmdline.clone());
         words.join(" ").trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::outcome::Outcome;
+
+    #[test]
+    fn what_a_scenario_names_and_is_not_there_is_missed_before_anything_boots() {
+        let directory = tempfile::tempdir().unwrap();
+        let kernel = directory.path().join("bzImage");
+        std::fs::write(&kernel, "").unwrap();
+        let there = Scenario {
+            kernel: Some(kernel.clone()),
+            headers: Some(directory.path().to_owned()),
+            ..Scenario::default()
+        };
+        there.find_files().unwrap();
+        let typo = Some(directory.path().join("vmlinx"));
+        for missing in [
+            Scenario { vmlinux: typo.clone(), ..there.clone() },
+            Scenario { initramfs: typo.clone(), ..there.clone() },
+            Scenario { modules: typo, ..there.clone() },
+            Scenario { headers: Some(kernel), ..there },
+        ] {
+            let error = missing.find_files().unwrap_err();
+            assert_eq!(error.outcome(), Outcome::ToolMissing);
+            assert!(error.to_string().contains("there is no such"), "{error}");
+        }
     }
 }
