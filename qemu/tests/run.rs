@@ -30,6 +30,38 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
+fn wrong_usage_is_told_before_anything_is_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("output");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let scenario = "[[scenario]]\nname = 'x'\nsuite = 'sid'\n";
+    let good = file("good.toml", scenario);
+    let misspelt = file("misspelt.toml", &format!("{scenario}memroy = 1\n"));
+    for (arguments, word) in [
+        (&["--matrix", "no-such-file"][..], "no-such-file"),
+        (&["--matrix", &misspelt], "memroy"),
+        (&["--matrix", &good, "--only", "nobody"], "nobody"),
+        (&["--matrix", &good, "--memory", "1024"], "--memory"),
+        (&["--matrix", &good, "--link", "tcp"], "cannot be used with '--link"),
+        (&["--matrix", &good, "--", "-s"], "[QEMU]"),
+        (&["bzImage", "--expect-log", "("], "unclosed group"),
+        (&["bzImage", "--arch", "arm"], "arch is a suite's"),
+        (&["--suite", "sid", "--headers", "."], "headers"),
+        (&[], "<KERNEL"),
+    ] {
+        let said = command(&output).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(word), "{arguments:?}: {text}");
+    }
+    assert!(!output.exists());
+}
+
+#[test]
 #[ignore = "needs QEMU and Debian's archive"]
 fn a_kernel_that_nobody_has_tried_passes_with_nothing_but_its_path() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use clap::Args;
 use rcapture_qemu::line::Endpoint;
 use rcapture_qemu::run::Scenario;
 use rcapture_qemu::{Line, LineOptions, Loader, Machine, Outcome, Suite, Trigger};
 
-use super::Store;
+use super::{Store, wrong_usage};
 
 /// Boot a stock kernel, load a capture image, crash; who receives is up to you (`run` does it all)
 ///
@@ -88,7 +88,7 @@ pub(crate) struct Boot {
 impl Boot {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         if self.line.target.is_some() {
-            bail!("--target: the target's end of the line is this machine");
+            wrong_usage(&anyhow!("--target: the target's end of the line is this machine"));
         }
         let lab = self.store.open()?;
         let kernel = lab.kernel(self.suite)?;

@@ -7,6 +7,7 @@ pub(crate) mod line;
 pub(crate) mod run;
 
 use clap::Args;
+use clap::error::ErrorKind;
 use rcapture_qemu::{Arch, Flavour, Lab, Mirror};
 
 /// Where things come from, and where they are kept.
@@ -38,4 +39,9 @@ impl Store {
             None => lab,
         })
     }
+}
+
+/// Ends the program as it ends when its arguments are wrong, which some can be told to be only by a second look.
+pub(crate) fn wrong_usage(error: &anyhow::Error) -> ! {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).exit()
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Command, Id};
 use rcapture_qemu::run::{Report, Scenario, read_matrix, run, table, write_reports};
 use rcapture_qemu::{Lab, Mirror, Outcome};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+use super::wrong_usage;
 
 /// What a shell reports for a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -21,7 +23,7 @@ const INTERRUPTED: i32 = 130;
 /// result.json; OUTPUT/results.json and OUTPUT/junit.xml are about all scenarios.
 ///
 /// Exit status: 0 if everything passed, else that of what is worst: 1 failed, 4 the machine was lost, 5 a tool is missing,
-/// 6 not supported.
+/// 6 not supported. 2 is wrong usage, and nothing was run.
 #[derive(Args)]
 #[command(after_help = "Examples:
   rcapture-qemu run arch/x86/boot/bzImage
@@ -31,7 +33,7 @@ const INTERRUPTED: i32 = 130;
   rcapture-qemu run --matrix tests/matrix.toml --only arm")]
 pub(crate) struct Run {
     /// Run the scenarios in this file (docs/ci.md)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "suite", "name"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = options_of_a_scenario())]
     matrix: Option<PathBuf>,
     /// Of the matrix only scenarios with this in their name
     #[arg(long, value_name = "TEXT", requires = "matrix", default_value = "")]
@@ -46,15 +48,14 @@ pub(crate) struct Run {
     scenario: Box<Scenario>,
 }
 
+/// Each by its name, not their group's: then an error names the one that was given.
+fn options_of_a_scenario() -> Vec<Id> {
+    Scenario::augment_args(Command::new("")).get_arguments().map(|option| option.get_id().clone()).collect()
+}
+
 impl Run {
     pub(crate) fn run(self) -> Result<Outcome> {
-        let mut scenarios = match &self.matrix {
-            Some(path) => read_matrix(path)?,
-            None => vec![*self.scenario],
-        };
-        scenarios.retain(|scenario| scenario.title().contains(&self.only));
-        anyhow::ensure!(!scenarios.is_empty(), "there is no scenario with {:?} in its name", self.only);
-        scenarios.iter().try_for_each(Scenario::check)?;
+        let scenarios = self.scenarios().unwrap_or_else(|error| wrong_usage(&error));
         let mut lab = Lab::open()?;
         if let Some(url) = &self.mirror {
             lab = lab.with_mirror(Mirror::at(url));
@@ -70,6 +71,17 @@ impl Run {
                 .position(|it| it == outcome)
         };
         Ok(reports.iter().map(|report| report.outcome).max_by_key(worst).unwrap_or(Outcome::Passed))
+    }
+
+    fn scenarios(&self) -> Result<Vec<Scenario>> {
+        let mut scenarios = match &self.matrix {
+            Some(path) => read_matrix(path)?,
+            None => vec![Scenario::clone(&self.scenario)],
+        };
+        scenarios.retain(|scenario| scenario.title().contains(&self.only));
+        anyhow::ensure!(!scenarios.is_empty(), "there is no scenario with {:?} in its name", self.only);
+        scenarios.iter().try_for_each(Scenario::check)?;
+        Ok(scenarios)
     }
 }
 

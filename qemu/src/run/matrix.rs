@@ -10,6 +10,15 @@ use toml::Table;
 use super::scenario::Scenario;
 use crate::outcome::{Error, IoContext, Result};
 
+/// A scenario's own key is instead of these among the defaults: a suite's kernel has nothing of a user's own, nor the other
+/// way round.
+const INSTEAD: [(&str, &[&str]); 4] = [
+    ("kernel", &["suite", "arch", "flavour"]),
+    ("suite", &["kernel", "vmlinux", "headers", "modules"]),
+    ("crash", &["crash-command"]),
+    ("crash-command", &["crash"]),
+];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Matrix {
@@ -41,11 +50,9 @@ fn scenario(
     names: &mut BTreeSet<String>,
 ) -> Result<Scenario, String> {
     let mut keys = defaults.clone();
-    // A kernel of its own is not the suite's, and the other way round.
-    for (one, other) in [("kernel", "suite"), ("suite", "kernel")] {
-        if own.contains_key(one) {
-            keys.remove(other);
-        }
+    let replaced = INSTEAD.iter().filter(|(key, _)| own.contains_key(*key)).flat_map(|(_, others)| *others);
+    for key in replaced {
+        keys.remove(*key);
     }
     keys.extend(own);
     let name = keys.get("name").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
@@ -65,7 +72,7 @@ fn scenario(
 mod tests {
     use super::*;
     use crate::lab::Suite;
-    use crate::run::Link;
+    use crate::run::{Link, Way};
 
     fn parse(text: &str) -> Result<Vec<Scenario>, String> {
         super::parse(text, Path::new("/matrix"))
@@ -80,6 +87,17 @@ mod tests {
         assert_eq!((a.memory, a.suite, a.link), (256, Some(Suite::Bookworm), Link::Tcp));
         assert_eq!((b.memory, b.suite), (1024, None));
         assert_eq!(b.kernel.as_deref(), Some(Path::new("/matrix/k/bzImage")));
+    }
+
+    #[test]
+    fn what_a_scenario_says_is_instead_of_defaults_that_do_not_go_with_it() {
+        let text = "[defaults]\nkernel = 'bzImage'\nvmlinux = 'vmlinux'\nheaders = 'build'\ncrash = 'bug'\n\
+                    [[scenario]]\nname = 'a'\n[[scenario]]\nname = 'b'\nsuite = 'sid'\ncrash-command = 'x'\n";
+        let scenarios = parse(text).unwrap();
+        let [a, b] = scenarios.as_slice() else { panic!("{scenarios:?}") };
+        assert!(a.kernel.is_some() && a.vmlinux.is_some() && a.headers.is_some());
+        assert!(b.kernel.is_none() && b.vmlinux.is_none() && b.headers.is_none());
+        assert_eq!((a.crash, b.crash), (Way::Bug, Way::Sysrq));
     }
 
     #[test]

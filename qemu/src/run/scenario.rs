@@ -289,6 +289,34 @@ impl Scenario {
         if self.kernel.is_some() == self.suite.is_some() {
             return wrong("either a kernel or a suite, whose kernel it is".into());
         }
+        let is_own = self.kernel.is_some();
+        // What would have no effect, and is no default of several scenarios that only some of them need.
+        let in_vain = [
+            (
+                is_own && self.arch.is_some(),
+                "arch is a suite's: what a kernel of your own runs on is in its file",
+            ),
+            (
+                is_own && self.flavour != Flavour::Usual,
+                "flavour is that of a suite's kernel, not of your own",
+            ),
+            (
+                !is_own && self.headers.is_some(),
+                "headers are those of a kernel of your own: a suite's are fetched",
+            ),
+            (
+                !is_own && self.modules.is_some(),
+                "modules are those of a kernel of your own: a suite's are fetched",
+            ),
+            (self.crash != Way::Sysrq && self.crash_command.is_some(), "either crash or crash-command"),
+            (
+                self.expect_reason.is_some() && self.expect_outcome == Outcome::Passed,
+                "expect-reason needs an expect-outcome: what passes has no reason",
+            ),
+        ];
+        if let Some((_, reason)) = in_vain.iter().find(|(is_there, _)| *is_there) {
+            return wrong((*reason).into());
+        }
         let expressions = self.expect_bt.iter().chain(&self.expect_log).chain(&self.expect_reason);
         for text in expressions {
             if let Err(error) = expression(text) {
@@ -385,7 +413,13 @@ mod tests {
             Scenario::default(),
             Scenario { name: "../x".into(), kernel: kernel.clone(), ..Scenario::default() },
             Scenario { expect_bt: vec!["(".into()], kernel: kernel.clone(), ..Scenario::default() },
-            Scenario { suite: Some(Suite::Sid), kernel, ..Scenario::default() },
+            Scenario { suite: Some(Suite::Sid), kernel: kernel.clone(), ..Scenario::default() },
+            Scenario { arch: Some(Arch::Arm), kernel: kernel.clone(), ..Scenario::default() },
+            Scenario { flavour: Flavour::Rt, kernel: kernel.clone(), ..Scenario::default() },
+            Scenario { expect_reason: Some("x".into()), kernel: kernel.clone(), ..Scenario::default() },
+            Scenario { headers: kernel.clone(), suite: Some(Suite::Sid), ..Scenario::default() },
+            Scenario { modules: kernel.clone(), suite: Some(Suite::Sid), ..Scenario::default() },
+            Scenario { crash: Way::Bug, crash_command: Some("x".into()), kernel, ..Scenario::default() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
