@@ -42,10 +42,15 @@ use setup::Setup;
 /// `interrupted` ends it early, in good order.
 ///
 /// # Errors
-/// If `directory` is somebody else's, or cannot be made. Everything else is in the report.
+/// If the report cannot be written. Everything else is in it, also that `directory` is somebody else's.
 pub fn run(scenario: &Scenario, lab: &Lab, directory: &Path, interrupted: &AtomicBool) -> Result<Report> {
-    replace(directory)?;
     let mut report = Report::begin(scenario, directory);
+    if let Err(error) = replace(directory) {
+        report.reason = Some(error.to_string());
+        return Ok(report);
+    }
+    // Whoever ends this program before it is done finds that in it; and the next run, that the directory is ours.
+    report.write()?;
     let result = attempt(scenario, lab, interrupted, &mut report);
     report.conclude(scenario, result);
     report.write()?;
@@ -70,7 +75,10 @@ fn replace(directory: &Path) -> Result<()> {
     let is_ours = directory.join(RESULT).exists();
     let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
     if !is_ours && !is_empty {
-        return Err(Error::malformed(directory, "is there, and not of an earlier run: name another one"));
+        return Err(Error::malformed(
+            directory,
+            "is there, and not of an earlier run: remove it, or name another output with -o",
+        ));
     }
     if is_ours {
         fs::remove_dir_all(directory).on("remove", directory)?;
@@ -81,15 +89,32 @@ fn replace(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Outcome;
 
     #[test]
-    fn only_what_an_earlier_run_left_is_replaced() {
+    fn what_is_somebody_elses_stays_and_the_report_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("scenario");
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("serial.log"), "text").unwrap();
+        let (lab, never) = (Lab::open_at(directory.path().join("cache")), AtomicBool::new(false));
+        // It is not what was expected to fail.
+        let scenario = Scenario { expect_outcome: Outcome::Failed, ..Scenario::default() };
+        let report = run(&scenario, &lab, &place, &never).unwrap();
+        let reason = report.reason.unwrap();
+        assert!(report.outcome == Outcome::Failed && reason.contains("remove it"), "{reason}");
+        assert_eq!(fs::read(place.join("serial.log")).unwrap(), b"text");
+    }
+
+    #[test]
+    fn what_a_run_left_that_was_killed_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("scenario");
         replace(&place).unwrap();
+        Report::begin(&Scenario::default(), &place).write().unwrap();
+        let begun = fs::read_to_string(place.join(RESULT)).unwrap();
+        assert!(begun.contains("did not end"), "{begun}");
         fs::write(place.join("serial.log"), "text").unwrap();
-        assert!(replace(&place).is_err(), "it may be anybody's");
-        fs::write(place.join(RESULT), "{}").unwrap();
         replace(&place).unwrap();
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }

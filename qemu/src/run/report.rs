@@ -109,12 +109,12 @@ impl From<Error> for Trouble {
 }
 
 impl Report {
-    /// Of a scenario that has yet to run.
+    /// Of a scenario that has yet to run: what is left of one that never gets to its end.
     pub(super) fn begin(scenario: &Scenario, directory: &Path) -> Self {
         Self {
             name: scenario.title(),
             outcome: Outcome::Failed,
-            reason: None,
+            reason: Some("the run did not end: it was killed, or still goes on".into()),
             arch: None,
             kernel: scenario.kernel.clone(),
             times: Times::default(),
