@@ -4,14 +4,16 @@
 mod support;
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use rcapture::write::{Compression, Format, Options};
 use rustix::process::Signal;
-use support::mounted::{Mounted, can_mount, is_mounted};
+use support::mounted::{Mounted, NOBODY, can_mount, can_nobody_mount, is_mounted};
 use support::{Memory, log_text, options, receive};
 
 struct Place {
@@ -158,6 +160,37 @@ fn it_ends_when_it_is_unmounted_or_stopped_also_while_somebody_reads() {
         assert!(!is_mounted(&place.on));
         assert!(open.read_at(&mut [0; 8], 0).is_err());
     }
+}
+
+#[test]
+fn who_may_not_mount_stops_it_as_fast_while_somebody_has_a_file_open() {
+    if !can_nobody_mount() {
+        return;
+    }
+    let place = Place::new();
+    let (_, journal) = place.dump(&Memory::new(), None, Format::Kdump);
+    for path in [place.directory.path(), journal.parent().unwrap(), &place.on, &journal] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rcapture"));
+    command.arg("mount").args([&journal, &place.on]).uid(NOBODY).gid(NOBODY);
+    let mounted = Mounted::spawn(&mut command, &place.on);
+    let mut reader = Command::new("sh")
+        .args(["-c", "exec < \"$0\" && echo open && exec sleep 100"])
+        .arg(mounted.vmcore())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let ended = mounted.stop().0;
+    let is_reading = reader.try_wait().unwrap().is_none();
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert_eq!((said.as_str(), ended, is_reading), ("open\n", Some(0), true));
+    assert!(!is_mounted(&place.on));
 }
 
 #[test]

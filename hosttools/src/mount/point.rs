@@ -47,10 +47,11 @@ impl Mounted {
             std::mem::forget(session);
             return;
         }
-        let Err(error) = session.umount_and_join() else { return };
-        if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
-            // Gone from the tree now; open files say that they are, once this program has ended.
-            let _ = unmount(&at, UnmountFlags::DETACH);
+        // Gone from the tree at once. The session's thread is not waited for: it ends once the last open file is closed.
+        match unmount(&at, UnmountFlags::DETACH) {
+            // Only root may. Dropped, the session has fusermount3 do so.
+            Err(Errno::PERM) => drop(session),
+            _ => std::mem::forget(session),
         }
     }
 }

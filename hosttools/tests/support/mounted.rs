@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -33,6 +34,29 @@ pub fn can_mount() -> bool {
     false
 }
 
+/// A user who may not mount.
+pub const NOBODY: u32 = 65534;
+
+/// Whether tests can mount something as [`NOBODY`], who has fusermount3 do it; says so if not.
+pub fn can_nobody_mount() -> bool {
+    let fusermount = std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into());
+    let rcapture = env!("CARGO_BIN_EXE_rcapture");
+    let is_run = |command: &mut Command| command.uid(NOBODY).gid(NOBODY).output().is_ok();
+    let why = if !rustix::process::geteuid().is_root() {
+        "only root can become another user"
+    } else if !is_run(Command::new(fusermount).arg("-V")) {
+        "there is no fusermount3 (package fuse3)"
+    } else if std::fs::metadata("/dev/fuse").is_ok_and(|device| device.mode() & 0o6 != 0o6) {
+        "/dev/fuse is root's only"
+    } else if !is_run(Command::new(rcapture).arg("--version")) {
+        "nobody cannot run rcapture where it was built"
+    } else {
+        return can_mount();
+    };
+    println!("outcome: not run: {why}");
+    false
+}
+
 /// Whether this process has CAP_SYS_ADMIN: in a container root may lack it.
 fn may_mount() -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
@@ -50,16 +74,17 @@ pub struct Mounted {
 impl Mounted {
     /// Runs `rcapture` with `arguments`, which mounts on `directory`, and waits until it has.
     pub fn run(arguments: &[&str], directory: &Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_rcapture"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rcapture"));
+        Self::spawn(command.args(arguments), directory)
+    }
+
+    /// Runs `command`, which mounts on `directory`, and waits until it has.
+    pub fn spawn(command: &mut Command, directory: &Path) -> Self {
+        let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = pipes.spawn().unwrap();
         let mut mounted = Self { child: Some(child), directory: directory.to_owned() };
         let started = Instant::now();
-        while std::fs::metadata(directory.join("status")).is_err() {
+        while !is_mounted(directory) {
             if mounted.child.as_mut().unwrap().try_wait().unwrap().is_some() || started.elapsed() > DEADLINE {
                 let (code, said) = mounted.end();
                 panic!("rcapture has not mounted: {code:?}: {said}");
@@ -140,7 +165,9 @@ impl Drop for Mounted {
 /// Whether something is mounted on `directory`.
 pub fn is_mounted(directory: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    // (What is mounted by another user cannot be looked at, nor can what has lost its program.)
+    let parent = directory.parent().and_then(|parent| parent.canonicalize().ok()).unwrap();
+    let directory = parent.join(directory.file_name().unwrap());
     mounts.lines().any(|line| line.split(' ').nth(4) == directory.to_str())
 }
 
