@@ -38,6 +38,15 @@ impl Arch {
         }
     }
 
+    /// Its name in the kernel's build, `ARCH=`.
+    pub(crate) const fn kbuild(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "arm64",
+            Self::Arm => "arm",
+        }
+    }
+
     /// What runs it.
     pub const fn qemu(self) -> &'static str {
         match self {

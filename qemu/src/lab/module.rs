@@ -126,27 +126,48 @@ impl Lab {
         // It names the common headers where they would be installed.
         let text = format!("include {}\n", sources.join(&common.name).join("Makefile").display());
         fs::write(&makefile, text).on("write", &makefile)?;
-        make_crash_module(kernel.arch, &headers, directory)?;
+        make_crash_module(kernel.arch, &headers, directory, &directory.join("make.log"))?;
         keep_only("crash.ko", directory)?;
         Ok(packages.to_vec())
     }
 }
 
-/// Makes `crash.ko` in `directory`, against the headers (or the build directory) of the kernel that is to crash.
+/// Makes `crash.ko` in `directory`, against the headers (or the build directory) of the kernel that is to crash. All that make
+/// says goes into the file `log`.
 ///
 /// # Errors
-/// [`Error::ToolMissing`] without make or compiler; if it cannot be built.
-pub fn make_crash_module(arch: Arch, headers: &Path, directory: &Path) -> Result<PathBuf> {
+/// [`Error::ToolMissing`] without make or compiler, and if it cannot be built.
+pub fn make_crash_module(arch: Arch, headers: &Path, directory: &Path, log: &Path) -> Result<PathBuf> {
     for (name, text) in [("crash.c", SOURCE), ("Kbuild", "obj-m := crash.o\n")] {
         let path = directory.join(name);
         fs::write(&path, text).on("write", &path)?;
     }
-    let prefix = arch.compiler_prefix();
     let mut make = Command::new("make");
-    make.arg("-C").arg(headers).arg(format!("M={}", directory.display()));
-    make.args([format!("CROSS_COMPILE={prefix}"), format!("CC={prefix}gcc"), "modules".to_owned()]);
-    process::run(&mut make, BUILD_DEADLINE, || {})?.success("make")?;
+    make.arg("-C").arg(headers).arg(format!("M={}", directory.display())).args(variables(arch, headers));
+    let finished = process::run(make.arg("modules"), BUILD_DEADLINE, || {})?;
+    fs::write(log, format!("{}{}", finished.stdout, finished.stderr)).on("write", log)?;
+    finished.success("make").map_err(|error| {
+        let reason = format!("{error} (all it said: {})", log.display());
+        let remedy = format!(
+            "it takes the headers or build directory of the kernel, which {} is to be, and its compiler",
+            headers.display()
+        );
+        Error::missing("the module that crashes the kernel", reason, remedy)
+    })?;
     Ok(directory.join("crash.ko"))
+}
+
+/// Those with which the kernel was built (Linux, Documentation/kbuild/kbuild.rst and llvm.rst).
+fn variables(arch: Arch, headers: &Path) -> Vec<String> {
+    let configuration = fs::read_to_string(headers.join("include/config/auto.conf")).unwrap_or_default();
+    let prefix = arch.compiler_prefix();
+    let compiler = if configuration.lines().any(|line| line == "CONFIG_CC_IS_CLANG=y") {
+        "LLVM=1".to_owned()
+    } else {
+        // Headers of a distribution name a compiler that need not be here.
+        format!("CC={prefix}gcc")
+    };
+    vec![format!("ARCH={}", arch.kbuild()), format!("CROSS_COMPILE={prefix}"), compiler]
 }
 
 /// Its name in the cache.
@@ -164,4 +185,47 @@ fn keep_only(name: &str, directory: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    /// A build directory whose `modules` does `recipe`.
+    fn headers(recipe: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("Makefile"), format!("modules:\n\t{recipe}\n")).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_kernels_build_is_told_what_it_was_built_for_and_by_which_compiler() {
+        let headers = headers("");
+        assert_eq!(
+            variables(Arch::Aarch64, headers.path()),
+            ["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "CC=aarch64-linux-gnu-gcc"]
+        );
+        assert_eq!(variables(Arch::X86_64, headers.path()), ["ARCH=x86_64", "CROSS_COMPILE=", "CC=gcc"]);
+        let config = headers.path().join("include/config");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("auto.conf"), "CONFIG_ARM=y\nCONFIG_CC_IS_CLANG=y\n").unwrap();
+        let clang = variables(Arch::Arm, headers.path());
+        assert_eq!(clang, ["ARCH=arm", "CROSS_COMPILE=arm-linux-gnueabihf-", "LLVM=1"]);
+    }
+
+    #[test]
+    fn all_that_a_build_says_is_kept_and_named_if_it_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("module.log");
+        let builds = headers("@echo for $(ARCH); touch $(M)/crash.ko");
+        let module = make_crash_module(Arch::Arm, builds.path(), directory.path(), &log).unwrap();
+        assert!(module.exists() && fs::read_to_string(&log).unwrap().contains("for arm\n"));
+        let fails = headers("@echo the reason >&2; echo more; false");
+        let error = make_crash_module(Arch::X86_64, fails.path(), directory.path(), &log).unwrap_err();
+        assert_eq!(error.outcome(), Outcome::ToolMissing);
+        assert!(error.to_string().contains("module.log"), "{error}");
+        let said = fs::read_to_string(&log).unwrap();
+        assert!(said.contains("the reason") && said.contains("more"), "{said}");
+    }
 }

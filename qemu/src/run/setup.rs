@@ -20,6 +20,9 @@ const VERBOSE: &str = "loglevel=7";
 /// Where what the machine sends on its line is kept, before any fault of the line.
 pub(super) const SERIAL_LOG: &str = "serial.log";
 
+/// What the build of the module that crashes the kernel said.
+const MODULE_LOG: &str = "module.log";
+
 /// QEMU's network as the guest sees it: the host, and an address for the card.
 const HOST: &str = "10.0.2.2";
 const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0";
@@ -134,7 +137,8 @@ impl Subject {
                 fs::create_dir(&place).on("create", &place)?;
                 eprintln!("{}: building the module that crashes it", scenario.title());
                 let headers = std::path::absolute(headers).on("find", headers)?;
-                Trigger::Module(make_crash_module(kernel.arch, &headers, &place)?, kind)
+                let module = make_crash_module(kernel.arch, &headers, &place, &directory.join(MODULE_LOG))?;
+                Trigger::Module(module, kind)
             }
         };
         Ok(Self { kernel, vmlinux: None, trigger })
