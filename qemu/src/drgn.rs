@@ -9,8 +9,15 @@ use std::time::Duration;
 use crate::outcome::{Error, Result};
 use crate::process;
 
+/// The one that the programs below were tried with.
+const VERSION: &str = "0.3.0";
 /// pip fetches some megabytes.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+const SAY_VERSION: &str = "
+import drgn, importlib.metadata
+print(importlib.metadata.version('drgn'))
+";
 
 /// Opens a dump as `program`.
 const OPEN: &str = "
@@ -37,21 +44,27 @@ pub struct Drgn {
 }
 
 impl Drgn {
-    /// The one in `environment`, where it is installed if it is not there.
-    pub(crate) fn in_environment(environment: &Path) -> Result<Self> {
-        let this = Self { python: environment.join("bin/python") };
-        if this.run("import drgn", [""; 0], INSTALL_DEADLINE).is_ok() {
-            return Ok(this);
-        }
+    /// The one in `environment`, whether it is there or not.
+    pub(crate) fn in_environment(environment: &Path) -> Self {
+        Self { python: environment.join("bin/python") }
+    }
+
+    /// Whether it is there, works with the system's Python, and is of the lab's version.
+    pub(crate) fn is_there(&self) -> bool {
+        let version = self.run(SAY_VERSION, [""; 0], INSTALL_DEADLINE);
+        version.is_ok_and(|version| version.trim() == VERSION)
+    }
+
+    /// Installs it in `environment`, in place of what is there.
+    pub(crate) fn install(&self, environment: &Path) -> Result<()> {
         let install = || {
-            run(Command::new("python3").args(["-m", "venv"]).arg(environment), "python3")?;
-            let pip = ["-m", "pip", "install", "--quiet", "--timeout", "30", "drgn"];
-            run(Command::new(&this.python).args(pip), "pip")
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment), "python3")?;
+            let package = format!("drgn=={VERSION}");
+            let pip = ["-m", "pip", "install", "--quiet", "--timeout", "30", &package];
+            run(Command::new(&self.python).args(pip), "pip")
         };
-        install().map_err(|error| {
-            Error::missing("drgn", error.to_string(), "it needs Python's venv, and PyPI; it is optional")
-        })?;
-        Ok(this)
+        install()
+            .map_err(|error| Error::missing("drgn", error.to_string(), "it needs Python's venv, and PyPI"))
     }
 
     /// Runs a Python program, and returns what it prints.

@@ -36,7 +36,7 @@ pub(crate) enum Need {
     Qemu,
     /// What runs crash(8) and makedumpfile(8) of other architectures, and compiles a module for their kernels.
     ForeignTools,
-    /// An environment for drgn, another judge of a vmcore. Optional: tests do without.
+    /// An environment for drgn, another judge of a vmcore.
     PythonVenv,
     /// What runs and judges the scripts for the target. Optional: tests do without.
     TargetShells,
@@ -75,7 +75,7 @@ impl Need {
     }
 
     fn is_optional(self) -> bool {
-        matches!(self, Self::PythonVenv | Self::TargetShells | Self::PackagingTools)
+        matches!(self, Self::TargetShells | Self::PackagingTools)
     }
 }
 

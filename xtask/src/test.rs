@@ -239,6 +239,7 @@ fn fetch(is_full: bool) -> Result<()> {
             lab.crash()?;
         }
     }
+    lab.drgn()?;
     Ok(())
 }
 

@@ -100,7 +100,8 @@ impl Cache {
         remove(&self.root.join(name))
     }
 
-    fn lock(&self) -> Result<File> {
+    /// Keeps other builders away from what is no asset, too, until it is dropped.
+    pub(super) fn lock(&self) -> Result<File> {
         fs::create_dir_all(&self.root).on("create", &self.root)?;
         let path = self.root.join("lock");
         let file = File::create(&path).on("open", &path)?;

@@ -206,7 +206,16 @@ impl Lab {
     /// # Errors
     /// [`Error::ToolMissing`] if it is not in the cache and cannot be installed.
     pub fn drgn(&self) -> Result<Drgn> {
-        Drgn::in_environment(&self.cache.root().join("drgn"))
+        let environment = self.cache.root().join("drgn");
+        let drgn = Drgn::in_environment(&environment);
+        if !drgn.is_there() {
+            let _lock = self.cache.lock()?;
+            // Another process may have installed it while we waited.
+            if !drgn.is_there() {
+                drgn.install(&environment)?;
+            }
+        }
+        Ok(drgn)
     }
 
     /// Drops what was fetched of `suite` and what all suites share, so that the next use fetches it anew.
