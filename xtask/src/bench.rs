@@ -43,7 +43,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If one cannot be built or run.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    let machine = machine()?;
+    let measured_on = measured_on(&machine()?, args.quick);
     // Some of them crash machines.
     setup::run(&[Need::ImageCompiler, Need::Qemu, Need::ForeignTools], interrupt)?;
     for arch in Arch::ALL {
@@ -73,10 +73,16 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     })?;
 
     // Somebody may have worked on it meanwhile.
-    fs::write(&path, measured.put_into(&read_document()?, &machine))
+    fs::write(&path, measured.put_into(&read_document()?, &measured_on))
         .with_context(|| format!("writing {DOCUMENT}"))?;
     ensure!(matches!(end, End::Exited(status) if status.success()), "`cargo {}` {end}", arguments.join(" "));
     Ok(())
+}
+
+/// The line below a table.
+fn measured_on(machine: &str, is_quick: bool) -> String {
+    let quickly = " Quickly: fewer runs and smaller machines than `cargo xtask bench --tables` takes.";
+    format!("Measured on {machine}.{}", if is_quick { quickly } else { "" })
 }
 
 /// When and on what is measured, and what else it has to do.
@@ -90,8 +96,22 @@ fn machine() -> Result<String> {
     let loadavg = read("loadavg")?;
     let load = loadavg.split(' ').next().unwrap_or_default();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    Ok(format!(
-        "Measured on {date}: {}, {cores} cores; load at the start {load}.",
-        model.trim_start_matches(['\t', ' ', ':'])
-    ))
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    Ok(format!("{date}: {model}, {cores} cores; load at the start {load}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_that_it_was_measured_quickly() {
+        let machine = machine().unwrap();
+        let usual = measured_on(&machine, false);
+        assert_eq!(usual, format!("Measured on {machine}."));
+        let quick = measured_on(&machine, true);
+        assert!(quick.starts_with(&usual) && quick.contains("fewer runs"), "{quick}");
+        // One line: the next run takes its place.
+        assert_eq!(quick.lines().count(), 1);
+    }
 }
