@@ -23,6 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// What to measure.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench --quick                     every table of docs/benchmarks.md, roughly
+  cargo xtask bench --tables wire_bytes         one of them as it should be
+  cargo xtask bench codec -- --save-baseline before")]
 pub(crate) struct Args {
     /// Only benchmarks whose name contains this
     filter: Option<String>,

@@ -29,6 +29,9 @@ const LAST_WORDS: usize = 25;
 
 /// What to crash.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask demo
+  cargo xtask demo --arch arm -o /tmp/demo")]
 pub(crate) struct Args {
     /// What kind of machine
     #[arg(long, value_enum, default_value_t = Arch::X86_64)]

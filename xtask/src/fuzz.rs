@@ -10,6 +10,9 @@ use crate::toolchain::without_cargo;
 
 /// What to fuzz.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask fuzz                          every target, a minute each
+  cargo xtask fuzz device_tree --seconds 600")]
 pub(crate) struct Args {
     /// Only this target (a file of fuzz/fuzz_targets)
     target: Option<String>,

@@ -91,3 +91,29 @@ fn workspace_root() -> PathBuf {
     let manifest = PathBuf::from(manifest);
     manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What is typed of an example's line; behind two spaces it is explained.
+    fn typed(line: &str) -> Option<&str> {
+        line.trim_start().split("  ").next().filter(|words| words.starts_with("cargo xtask "))
+    }
+
+    #[test]
+    fn every_example_in_a_help_can_be_typed() {
+        let mut tried = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for words in help.lines().filter_map(typed) {
+                let arguments = words.split(' ').skip(1);
+                assert!(Cli::try_parse_from(arguments).is_ok(), "{words}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 4, "{tried}");
+    }
+}

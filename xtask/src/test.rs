@@ -35,6 +35,10 @@ const FULL: &str = "RCAPTURE_TEST_FULL";
 
 /// Which tests to run.
 #[derive(clap::Args, Debug, Default)]
+#[command(after_help = "Examples:
+  cargo xtask test --no-qemu         what needs no machine: some minutes
+  cargo xtask test
+  cargo xtask test --full            hours")]
 pub(crate) struct Args {
     /// Also what takes longer: every kind of machine, the whole matrix, every dump level, crash(8) on every kernel, every trial of the line
     #[arg(long, conflicts_with = "no_qemu")]
