@@ -91,6 +91,17 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     })
 }
 
+/// How our own child ended, if it does so within `deadline`.
+pub(crate) fn ended_within(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(None) if start.elapsed() < deadline => thread::sleep(Duration::from_millis(5)),
+            ended => return ended.ok().flatten(),
+        }
+    }
+}
+
 /// Kills our own child and takes its exit status, so that no zombie stays.
 pub(crate) fn end(child: &mut Child) {
     // Both fail only for a child that is already gone.

@@ -96,6 +96,20 @@ fn what_a_kernel_cannot_do_is_not_supported() {
 
 #[test]
 #[ignore = "needs QEMU and Debian's archive"]
+fn what_qemu_has_against_its_arguments_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let output =
+        command(directory.path()).args(["--suite", "bookworm", "--", "-device", "nosuch"]).output().unwrap();
+    println!("{}", said(&output));
+    assert_eq!(output.status.code(), Some(5));
+    let (_, reason, _) = result(directory.path());
+    assert!(reason.contains("'nosuch' is not"), "{reason}");
+    let messages = fs::read_to_string(directory.path().join("bookworm/qemu.log")).unwrap();
+    assert!(messages.contains("nosuch"), "{messages}");
+}
+
+#[test]
+#[ignore = "needs QEMU and Debian's archive"]
 fn an_expectation_that_is_not_met_fails_the_run() {
     let directory = tempfile::tempdir().unwrap();
     let matrix = directory.path().join("matrix.toml");

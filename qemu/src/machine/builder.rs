@@ -37,6 +37,9 @@ pub enum Serial {
 /// The file of what a console with a port of its own says.
 const CONSOLE_LOG: &str = "console.log";
 
+/// Time that a QEMU has to end whose monitor does not answer any more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What is said instead of a size where nothing is to be reserved.
 const NO_RESERVATION: &str = "none";
 
@@ -72,6 +75,8 @@ pub struct MachineBuilder {
     report: Option<PathBuf>,
     /// Where somebody else already keeps what the machine sends.
     record: Option<PathBuf>,
+    /// Where QEMU's messages are to stay.
+    messages: Option<PathBuf>,
     restore_from: Option<PathBuf>,
     processor_limit: Duration,
 }
@@ -111,6 +116,7 @@ impl MachineBuilder {
             device_tree: None,
             report: None,
             record: None,
+            messages: None,
             restore_from: None,
             processor_limit: Duration::from_secs(3600),
         }
@@ -302,6 +308,12 @@ impl MachineBuilder {
         self
     }
 
+    /// The file for QEMU's messages, which stays (`qemu.log` in the machine's [own directory](Machine::logs)).
+    pub fn messages(mut self, file: impl Into<PathBuf>) -> Self {
+        self.messages = Some(file.into());
+        self
+    }
+
     /// Starts from a snapshot ([`Machine::snapshot`]) of a machine with the same parts. The machine is
     /// stopped as it was when the snapshot was taken: [`Machine::cont`] lets it go on.
     pub fn restore_from(mut self, snapshot: impl Into<PathBuf>) -> Self {
@@ -318,8 +330,8 @@ impl MachineBuilder {
     /// Starts the machine.
     ///
     /// # Errors
-    /// [`Error::ToolMissing`] without QEMU, or if the board has no port for a console apart; [`Error::MachineLost`] if QEMU
-    /// ends at once.
+    /// [`Error::ToolMissing`] without QEMU, or without one that takes these arguments; [`Error::NotSupported`] if the board has
+    /// no port for a console apart; [`Error::MachineLost`] if QEMU does not answer.
     pub fn start(self) -> Result<Machine> {
         // In the system's temporary directory: a socket's path has at most 107 bytes.
         let directory = tempfile::Builder::new().prefix("rcapture-lab-").tempdir();
@@ -335,18 +347,18 @@ impl MachineBuilder {
         let line = Console::open(&log)?;
         let console =
             self.is_console_apart.then(|| Console::open(&directory.path().join(CONSOLE_LOG))).transpose()?;
-        let messages = directory.path().join("qemu.log");
-        let log = fs::File::create(&messages).on("create", &messages)?;
+        let messages = self.messages.clone().unwrap_or_else(|| directory.path().join("qemu.log"));
         let monitor = directory.path().join("qmp");
         let mut command =
             self.command(&initrd, line.path(), console.as_ref().map(Console::path), &monitor)?;
+        let log = fs::File::create(&messages).on("create", &messages)?;
         command.stdin(Stdio::null()).stdout(log.try_clone().on("share", &messages)?).stderr(log);
         let mut child = process::spawn(&mut command)?;
         limit_processor_time(child.id(), self.processor_limit);
         let connected = Qmp::connect(&monitor, START_DEADLINE, || matches!(child.try_wait(), Ok(None)));
         match connected {
             Ok(qmp) => {
-                let mut machine = Machine { child, qmp, line, console, directory };
+                let mut machine = Machine { child, qmp, line, console, messages, directory };
                 if self.restore_from.is_some() {
                     machine.wait_for_migration()?;
                 } else if self.contents.balloon_mib > 0 {
@@ -355,13 +367,18 @@ impl MachineBuilder {
                 Ok(machine)
             }
             Err(error) => {
+                let status = process::ended_within(&mut child, LAST_WORDS);
                 process::end(&mut child);
-                directory.disable_cleanup(true);
                 let said = fs::read_to_string(&messages).ok();
-                let reason = said.as_deref().and_then(process::last_words).unwrap_or_else(|| match error {
+                let reason = said.as_deref().and_then(complaint).unwrap_or_else(|| match error {
                     QmpError::Refused(reason) => reason,
                     QmpError::Lost(error) => error.to_string(),
                 });
+                if status.is_some_and(|status| status.code().is_some()) {
+                    let remedy = "mend them, or install another QEMU";
+                    return Err(Error::missing("a QEMU that takes these arguments", reason, remedy));
+                }
+                directory.disable_cleanup(true);
                 let logs = directory.path().to_owned();
                 Err(Error::MachineLost { doing: "starting QEMU".into(), reason, logs })
             }
@@ -426,7 +443,8 @@ impl MachineBuilder {
                 command.arg("-chardev").arg(format!("file,id=console,path={}", comma_doubled(log)));
                 board.port_apart().ok_or_else(|| {
                     let reason = format!("{} has one serial port", self.board);
-                    Error::missing("a port for the line", reason, "take another board, or one port for both")
+                    let remedy = "take another board, or one port for both".into();
+                    Error::NotSupported { what: "a console apart from the line".into(), reason, remedy }
                 })?
             }
         };
@@ -480,6 +498,12 @@ impl MachineBuilder {
     }
 }
 
+/// What QEMU says last of itself. What follows may be how it is to be called.
+fn complaint(messages: &str) -> Option<String> {
+    let is_complaint = |line: &&str| line.starts_with("qemu-system-") && !line.contains(": warning: ");
+    messages.lines().rfind(is_complaint).map(str::to_owned).or_else(|| process::last_words(messages))
+}
+
 /// QEMU's options are separated by commas; one in a value is written twice.
 fn comma_doubled(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
@@ -491,4 +515,18 @@ fn limit_processor_time(pid: u32, limit: Duration) {
     let seconds = Some(limit.as_secs());
     // A precaution: if it is refused, the deadlines of every wait still hold.
     let _ = prlimit(pid, Resource::Cpu, Rlimit { current: seconds, maximum: seconds });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_qemu_complains_of_is_neither_a_warning_nor_its_usage() {
+        let messages = "qemu-system-x86_64: warning: slow\nqemu-system-x86_64: unsupported machine type\n\
+                        Use -machine help to list supported machines\n";
+        assert_eq!(complaint(messages).unwrap(), "qemu-system-x86_64: unsupported machine type");
+        assert_eq!(complaint("Segmentation fault\n").unwrap(), "Segmentation fault");
+        assert_eq!(complaint("\n"), None);
+    }
 }

@@ -52,6 +52,8 @@ pub struct Machine {
     line: Console,
     /// Where it is not on the line.
     console: Option<Console>,
+    /// The file of what QEMU itself says.
+    messages: PathBuf,
     directory: TempDir,
 }
 
@@ -115,7 +117,8 @@ impl Machine {
         self.child.try_wait().on("wait for", "QEMU")
     }
 
-    /// The directory with QEMU's messages (`qemu.log`) and what a console apart says (`console.log`), while this machine is.
+    /// The directory with QEMU's messages (`qemu.log`, unless they have a [file](MachineBuilder::messages)) and what a console
+    /// apart says (`console.log`), while this machine is.
     pub fn logs(&self) -> &Path {
         self.directory.path()
     }
@@ -259,7 +262,7 @@ impl Machine {
 
     fn lost(&mut self, doing: String, reason: String) -> Error {
         let logs = self.keep_logs();
-        let said = std::fs::read_to_string(logs.join("qemu.log")).ok();
+        let said = std::fs::read_to_string(&self.messages).ok();
         let said = said.as_deref().and_then(process::last_words);
         let reason = said.map_or(reason.clone(), |said| format!("{reason}; QEMU said: {said}"));
         Error::MachineLost { doing, reason, logs }

@@ -12,7 +12,7 @@ use memchr::memmem;
 use super::reason::{Stage, Stop, explain};
 use super::receiver::{Ear, Received, Receiver, journal};
 use super::report::{Report, Trouble};
-use super::setup::{SERIAL_LOG, Setup};
+use super::setup::{QEMU_LOG, SERIAL_LOG, Setup};
 use crate::line::Line;
 use crate::machine::Machine;
 use crate::outcome::{IoContext, Outcome, Result};
@@ -25,6 +25,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
 /// Time the line has to bring the beginning of a dump from a machine that is no more.
 const LAST_BYTES: Duration = Duration::from_secs(5);
+/// What a console with a port of its own says, in the machine's directory and in ours.
+const CONSOLE_LOG: &str = "console.log";
 /// What the guest says last (guest/init.sh).
 const CRASHING: &str = "LAB: crashing";
 /// What the capture kernel says first, behind its version.
@@ -219,7 +221,7 @@ impl<'a> Course<'a> {
 
     /// QEMU failed.
     fn lost(&self, status: ExitStatus) -> Trouble {
-        let said = fs::read_to_string(self.machine.logs().join("qemu.log")).unwrap_or_default();
+        let said = fs::read_to_string(self.setup.directory.join(QEMU_LOG)).unwrap_or_default();
         let said = process::last_words(&said).map(|said| format!("; it said: {said}")).unwrap_or_default();
         Trouble::new(Outcome::MachineLost, format!("QEMU ended with {status}{said}"))
     }
@@ -230,18 +232,21 @@ impl<'a> Course<'a> {
 
     /// What the machine has said.
     fn console(&self) -> String {
-        let apart = self.machine.logs().join("console.log");
+        let apart = self.machine.logs().join(CONSOLE_LOG);
         let file = if apart.exists() { apart } else { self.machine.serial_log().to_owned() };
         String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
     }
 
-    /// Copies what the machine's own directory has. It is a help, and no more.
+    /// Copies what the machine's own directory has, and drops an empty log of QEMU's. It is a help, and no more.
     fn keep_logs(&self) {
-        for name in ["qemu.log", "console.log"] {
-            let file = self.machine.logs().join(name);
-            if fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
-                let _ = fs::copy(file, self.setup.directory.join(name));
-            }
+        let has_text = |file: &Path| fs::metadata(file).is_ok_and(|file| file.len() > 0);
+        let console = self.machine.logs().join(CONSOLE_LOG);
+        if has_text(&console) {
+            let _ = fs::copy(console, self.setup.directory.join(CONSOLE_LOG));
+        }
+        let messages = self.setup.directory.join(QEMU_LOG);
+        if !has_text(&messages) {
+            let _ = fs::remove_file(messages);
         }
     }
 

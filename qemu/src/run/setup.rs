@@ -20,6 +20,9 @@ const VERBOSE: &str = "loglevel=7";
 /// Where what the machine sends on its line is kept, before any fault of the line.
 pub(super) const SERIAL_LOG: &str = "serial.log";
 
+/// What QEMU says.
+pub(super) const QEMU_LOG: &str = "qemu.log";
+
 /// What the build of the module that crashes the kernel said.
 const MODULE_LOG: &str = "module.log";
 
@@ -66,6 +69,7 @@ impl<'a> Setup<'a> {
         let machine = scenario
             .machine(Machine::builder(subject.kernel.clone(), userland).append(VERBOSE), arch, ear.port())
             .capture_image(image)
+            .messages(directory.join(QEMU_LOG))
             .trigger(subject.trigger);
         // Found now, not when there is a dump to take.
         rcapture()?;
