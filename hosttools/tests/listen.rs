@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use capture::Serve;
 use rcapture::dump;
 use rcapture::info::Pages;
 use rustix::process::{Pid, Signal, kill_process};
@@ -329,6 +330,22 @@ fn a_sender_that_has_not_heard_that_its_dump_is_complete_is_told_when_it_comes_b
     // Or one that has begun anew.
     let target = TcpTarget::crash(Memory::new(), 1, listener.address, Network::default());
     target.finish();
+    assert_dump_of(&dump, &Memory::new());
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_machine_that_stays_is_let_go_by_a_listener_that_has_its_dump() {
+    let out = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start(out.path(), &[]);
+    let serve = Some(Serve { limit: None });
+    let target = TcpTarget::crash_to_stay(Memory::new(), 1, listener.address, Network::default(), serve);
+    let dump = directory(&listener.next("complete"));
+    let started = Instant::now();
+    while !target.is_finished() {
+        assert!(started.elapsed() < DEADLINE, "it stays");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_dump_of(&dump, &Memory::new());
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
 }

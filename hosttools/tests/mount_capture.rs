@@ -6,8 +6,9 @@ mod support;
 use std::fs::File;
 use std::thread;
 
+use capture::Serve;
 use rustix::io::Errno;
-use support::mounted::{Place, offsets, read_page};
+use support::mounted::{Place, free_address, offsets, read_page};
 use support::{FAULTY_PFN, Memory, Network, Target, TcpTarget, Trouble, options, page, pages_of, receive};
 
 /// The vmcore of a machine that nobody has looked at.
@@ -77,6 +78,26 @@ fn a_receiver_that_was_killed_has_what_was_read_when_it_is_started_again() {
     for pfn in [0x373, 0x374] {
         assert!(pages_of(&*dump)[&pfn] == Memory::new().pages()[&pfn]);
     }
+}
+
+#[test]
+fn a_machine_that_stays_can_be_looked_at_when_its_dump_is_there_already() {
+    let Some(place) = Place::new() else { return };
+    let address = free_address();
+    let serve = Some(Serve { limit: None });
+    let machine = TcpTarget::crash_to_stay(Memory::new(), 7, address, Network::default(), serve);
+    let (listen, out) = (address.to_string(), place.out.to_str().unwrap());
+    let (code, said) = place.run(&["recv", "--listen", &listen, "--once", "--keep-free", "0", "-o", out]);
+    assert_eq!(code, Some(0), "{said}");
+    let mounted = place.listen_at(address, &["--on-demand"]);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offset = offsets(&vmcore)[&0x204];
+    assert!(read_page(&vmcore, offset).unwrap() == page(0x204));
+    assert!(!machine.is_finished());
+    drop(vmcore);
+    assert_eq!(place.release().0, Some(0));
+    assert_eq!(mounted.end().0, Some(3));
+    machine.finish();
 }
 
 #[test]

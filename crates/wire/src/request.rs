@@ -119,7 +119,8 @@ impl Service {
     }
 
     /// From a Session frame's payload; `None`: a sender that knows of no requests.
-    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(payload);
         reader.take(RUN_BYTES + SESSION_HEADER_BYTES)?;
         let byte = reader.u8()?;

@@ -1,10 +1,11 @@
-//! A sender that comes back when its dump is complete: its last replies got lost, and it would wait for them for long.
+//! A sender that comes back when its dump is complete: its last replies got lost, and it would wait for them for long; or
+//! it stays to be asked, and nobody here asks.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use wire::{Cursor, Event, Receiver};
+use wire::{Course, Cursor, Event, Receiver};
 
 use super::READ_BYTES;
 use super::greeting::Connection;
@@ -16,7 +17,7 @@ use super::wait::{Ready, wait};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tells the sender at the other end of `connection`, until it closes it, that all its `blocks`, the last of which ended at
-/// `cursor`, are stored. `stop` becomes readable when there is no more time for that.
+/// `cursor`, are stored, and lets it go. `stop` becomes readable when there is no more time for that.
 pub(super) fn dismiss(
     connection: Connection,
     (blocks, cursor): (u32, Cursor),
@@ -24,6 +25,7 @@ pub(super) fn dismiss(
 ) -> io::Result<()> {
     let Connection { mut line, heard, .. } = connection;
     let (mut receiver, mut outbox) = (Receiver::new(random_id()), Outbox::default());
+    receiver.set_course(Course::Release);
     let (never_woken, _waker) = UnixStream::pair()?;
     let started = Instant::now();
     let mut buf = vec![0; READ_BYTES];
@@ -44,6 +46,7 @@ pub(super) fn dismiss(
             stored = blocks.saturating_add(1);
         }
         receiver.set_durable(stored);
+        receiver.service(started.elapsed());
         outbox.add(&receiver.take_replies());
         outbox.flush(&mut line);
         bytes = &[];

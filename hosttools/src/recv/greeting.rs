@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use wire::line::{Chunk, Deframer, MAX_CODED_BYTES};
-use wire::{Body, Run, SessionHeader, SessionId};
+use wire::{Body, Run, Service, SessionHeader, SessionId};
 
 use super::line::Line;
 
@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) id: SessionId,
     pub(super) header: SessionHeader,
+    /// Whether the sender stays when its dump is complete.
+    pub(super) stays: bool,
     /// The last bytes that came: the session header is in them.
     pub(super) heard: Vec<u8>,
 }
@@ -46,13 +48,14 @@ pub(super) struct Greeting {
     since: Instant,
     deframer: Deframer,
     foreign_bytes: usize,
+    stays: bool,
     heard: Vec<u8>,
 }
 
 impl Greeting {
     pub(super) fn new(line: Line, peer: SocketAddr) -> Self {
         let (since, deframer) = (Instant::now(), Deframer::new());
-        Self { line, peer, since, deframer, foreign_bytes: 0, heard: Vec::new() }
+        Self { line, peer, since, deframer, foreign_bytes: 0, stays: false, heard: Vec::new() }
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -82,7 +85,7 @@ impl Greeting {
         let old = self.heard.len().saturating_sub(MAX_CODED_BYTES + 1);
         self.heard.drain(..old);
         self.heard.extend_from_slice(bytes);
-        let (mut header, mut foreign_bytes) = (None, 0);
+        let (mut header, mut stays, mut foreign_bytes) = (None, false, 0);
         self.deframer.push(bytes, |chunk| match chunk {
             Chunk::Frame(frame) => {
                 if let Body::Session(payload) = frame.body
@@ -90,6 +93,7 @@ impl Greeting {
                     && let Some((_, rest)) = Run::decode(payload)
                 {
                     header = SessionHeader::decode(rest).map(|header| (frame.session, header));
+                    stays = Service::decode(payload).is_some_and(|service| service.stays);
                 }
             }
             Chunk::Unknown(_) => {}
@@ -97,6 +101,7 @@ impl Greeting {
             Chunk::Rubbish(count) => foreign_bytes += count,
         });
         self.foreign_bytes += foreign_bytes;
+        self.stays = stays;
         match header {
             Some((id, header)) => Heard::Header(id, Box::new(header)),
             None if self.foreign_bytes > MAX_FOREIGN_BYTES => {
@@ -108,8 +113,8 @@ impl Greeting {
 
     /// It has said whose it is.
     pub(super) fn into_connection(self, id: SessionId, header: SessionHeader) -> Connection {
-        let Self { line, peer, heard, .. } = self;
-        Connection { line, peer, id, header, heard }
+        let Self { line, peer, stays, heard, .. } = self;
+        Connection { line, peer, id, header, stays, heard }
     }
 }
 

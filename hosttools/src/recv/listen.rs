@@ -2,8 +2,8 @@
 //!
 //! # Flow
 //! connection ─▶ [`Greeting`] (all of them on one thread, until a session header comes) ─▶ [`Served`] (a thread for each
-//! session), which takes over from connection to connection as its sender needs. One whose dump is complete is told so
-//! ([`dismiss`]).
+//! session), which takes over from connection to connection as its sender needs. One whose dump is complete is told so, and
+//! let go ([`dismiss`]).
 //!
 //! Anybody may connect: everything is bounded before a sender is known, and by [`Limits`] from then on.
 
@@ -251,7 +251,10 @@ impl Listener<'_> {
             }
             return;
         }
-        let finished = directory::find_finished(&self.options.directory, connection.id, &connection.header);
+        // One that stays is there to be looked at.
+        let is_wanted = connection.stays && self.mount().is_some();
+        let finished = directory::find_finished(&self.options.directory, connection.id, &connection.header)
+            .filter(|_| !is_wanted);
         if let Some(stored) = finished {
             return self.dismiss(scope, connection, stored);
         }
@@ -289,7 +292,7 @@ impl Listener<'_> {
         }
     }
 
-    /// Tells a sender whose dump is complete that it is. The thread is of no session, and soon over.
+    /// Tells a sender whose dump is complete that it is, and lets it go. The thread is of no session, and soon over.
     fn dismiss<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,

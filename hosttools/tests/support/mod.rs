@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use capture::{Budget, Clock, Crash, Link, send};
+use capture::{Budget, Clock, Crash, Link, Serve, send};
 use codec::Method;
 use memory::{DumpLevel, PhysAddr, PhysMemory, ReadFault, ReadFaultKind};
 use rcapture::dump::{self, Dump, PageState};
@@ -280,12 +280,23 @@ pub struct Network {
 impl TcpTarget {
     /// Crashes the machine with this memory: it sends session `session` to `address`.
     pub fn crash(memory: Memory, session: u16, address: SocketAddr, network: Network) -> Self {
+        Self::crash_to_stay(memory, session, address, network, None)
+    }
+
+    /// So does this one, and stays.
+    pub fn crash_to_stay(
+        memory: Memory,
+        session: u16,
+        address: SocketAddr,
+        network: Network,
+        serve: Option<Serve>,
+    ) -> Self {
         let sender = thread::spawn(move || {
             let started = Instant::now();
             let mut link =
                 TcpLine { address, stream: None, network, started, carried: 0, broken: Vec::new() };
             let crash = Crash::read(ELFCOREHDR_PA, &memory).unwrap();
-            let options = capture::Options { needs_answers: true, ..options_of_session(session) };
+            let options = capture::Options { needs_answers: true, serve, ..options_of_session(session) };
             send(&crash, &memory, &mut link, &Since(started), options).unwrap()
         });
         Self { sender }

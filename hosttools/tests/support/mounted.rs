@@ -200,9 +200,12 @@ impl Place {
 
     /// Receives from the machine that connects to the address, mounted.
     pub fn listen(&self, more: &[&str]) -> (Mounted, SocketAddr) {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let link = ["--listen", &address.to_string(), "--once", "--keep-free", "0"];
-        (self.receive(&link, more), address)
+        let address = free_address();
+        (self.listen_at(address, more), address)
+    }
+
+    pub fn listen_at(&self, address: SocketAddr, more: &[&str]) -> Mounted {
+        self.receive(&["--listen", &address.to_string(), "--once", "--keep-free", "0"], more)
     }
 
     fn receive(&self, link: &[&str], more: &[&str]) -> Mounted {
@@ -249,6 +252,11 @@ impl Place {
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
+}
+
+/// Where nobody listens.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Waits until it is so.
