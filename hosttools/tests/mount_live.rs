@@ -301,6 +301,26 @@ fn a_machine_stays_until_it_is_released() {
 }
 
 #[test]
+fn a_machine_that_is_released_is_asked_for_nothing_more() {
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, WAITING);
+    let mounted = place.recv(&["--read-timeout", "60"]);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offset = offsets(&vmcore)[&0x345];
+    assert_eq!(place.release().0, Some(0));
+    await_that("it is released", || machine.course() == 2);
+    let reader = thread::spawn(move || read_page(&vmcore, offset));
+    place.await_status("readers waiting  1\n");
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(*machine.control.requests.lock().unwrap(), []);
+    // It comes in its turn.
+    machine.control.waits.store(false, Ordering::Relaxed);
+    assert!(reader.join().unwrap().unwrap() == page(0x345));
+    assert_eq!(mounted.end().0, Some(0));
+    machine.finish();
+}
+
+#[test]
 fn a_shell_can_release_it_too_and_can_write_nothing_else() {
     let Some(place) = Place::new() else { return };
     let machine = Serving::crash(&place.socket, ALL);

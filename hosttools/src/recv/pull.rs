@@ -77,7 +77,8 @@ impl Pull {
     /// Says to `receiver` what to ask for.
     pub(super) fn ask(&mut self, receiver: &mut Receiver, page_shift: u32) {
         receiver.set_course(self.course());
-        if receiver.service_of_sender().is_some() {
+        // Of a machine that is let go nothing is asked: what still comes comes in its turn.
+        if receiver.service_of_sender().is_some() && !self.live.is_released() {
             self.ask_now(receiver, page_shift);
             self.ask_soon(receiver);
         }
@@ -144,10 +145,10 @@ impl Pull {
 
     /// Forgets what nobody waits for any more.
     fn give_up(&mut self, receiver: &mut Receiver) {
-        let late = &mut self.late;
+        let (late, is_released) = (&mut self.late, self.live.is_released());
         self.asked.retain(|&number, asked| {
             let patience = if asked.urgency == Urgency::Soon { GIVE_UP_SOON } else { GIVE_UP };
-            let is_wanted = asked.wanted_at.elapsed() < patience;
+            let is_wanted = asked.wanted_at.elapsed() < patience && !is_released;
             if !is_wanted {
                 receiver.forget_request(number);
                 late.insert(number, asked.pages.clone());
