@@ -301,6 +301,25 @@ fn a_machine_stays_until_it_is_released() {
 }
 
 #[test]
+fn a_machine_that_has_forgotten_that_it_is_held_ends_where_it_is_when_it_is_released() {
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, Setup { rate: 30_000, ..ALL });
+    let mounted = place.recv(&["--on-demand"]);
+    await_that("it is held", || machine.course() == 1);
+    machine.control.is_cut.store(true, Ordering::Relaxed);
+    assert_eq!(place.release().0, Some(0));
+    // By then nothing is said to it until it says something.
+    place.await_status("quiet for ");
+    machine.control.forgets.store(true, Ordering::Relaxed);
+    machine.control.is_cut.store(false, Ordering::Relaxed);
+    let (code, said) = mounted.end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the machine was released before the end"), "{said}");
+    assert_eq!(machine.course(), 2);
+    machine.finish();
+}
+
+#[test]
 fn a_machine_that_is_released_is_asked_for_nothing_more() {
     let Some(place) = Place::new() else { return };
     let machine = Serving::crash(&place.socket, WAITING);

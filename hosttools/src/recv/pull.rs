@@ -61,10 +61,12 @@ impl Pull {
         self.on_demand
     }
 
-    /// How the machine is to go on.
-    pub(super) fn course(&self) -> Course {
+    /// How a machine that was `told` this last is to go on.
+    fn course(&self, told: Option<Course>) -> Course {
         if self.live.is_released() {
-            Course::Release
+            // One that has forgotten, on another connection, say, that it is held would send all of the rest.
+            let is_held = matches!(told, Some(Course::Hold | Course::Release));
+            if self.on_demand && !is_held { Course::Hold } else { Course::Release }
         } else if !self.live.is_mounted() {
             Course::GoOn
         } else if self.on_demand && self.live.is_described() {
@@ -76,7 +78,8 @@ impl Pull {
 
     /// Says to `receiver` what to ask for.
     pub(super) fn ask(&mut self, receiver: &mut Receiver, page_shift: u32) {
-        receiver.set_course(self.course());
+        let told = receiver.service_of_sender().map(|service| service.course);
+        receiver.set_course(self.course(told));
         // Of a machine that is let go nothing is asked: what still comes comes in its turn.
         if receiver.service_of_sender().is_some() && !self.live.is_released() {
             self.ask_now(receiver, page_shift);

@@ -32,6 +32,8 @@ pub struct Control {
     pub lies: AtomicBool,
     /// The passes are not begun before this is unset.
     pub waits: AtomicBool,
+    /// It forgets its course, as one does that hears nobody for long.
+    pub forgets: AtomicBool,
     /// The last course that was heard.
     pub course: AtomicU8,
     /// Requests that were heard: first page, pages, urgency.
@@ -154,6 +156,9 @@ impl Machine {
             if self.control.is_cut.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
                 continue;
+            }
+            if self.control.forgets.swap(false, Ordering::Relaxed) {
+                (self.course, self.is_held, self.header_at) = (Course::GoOn, false, None);
             }
             let stays = self.stays();
             if self.header_at.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
