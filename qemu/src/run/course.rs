@@ -124,7 +124,7 @@ impl<'a> Course<'a> {
     /// Waits until the receiver has it all, or as much as there will be.
     fn dump(&mut self, report: &mut Report) -> Result<(), Trouble> {
         let begun = Instant::now();
-        let seconds = self.setup.scenario.dump_deadline.max(self.setup.scenario.max_time.unwrap_or(0));
+        let seconds = self.setup.scenario.seconds_to_dump();
         let (mut received, mut ended) = (None, None);
         let wait = self.wait(None, seconds, |this| {
             received = this.receiver.ended()?;

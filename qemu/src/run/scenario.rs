@@ -326,6 +326,11 @@ impl Scenario {
         Ok(())
     }
 
+    /// Seconds that the dump has to come.
+    pub(super) fn seconds_to_dump(&self) -> u64 {
+        self.dump_deadline.max(self.max_time.unwrap_or(0))
+    }
+
     /// Its paths, where they are relative, seen from `directory`.
     pub(super) fn resolve(&mut self, directory: &Path) {
         let paths = [

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::receiver::Ear;
 use super::scenario::{Link, Scenario};
@@ -70,6 +71,7 @@ impl<'a> Setup<'a> {
             .machine(Machine::builder(subject.kernel.clone(), userland).append(VERBOSE), arch, ear.port())
             .capture_image(image)
             .messages(directory.join(QEMU_LOG))
+            .processor_limit(scenario.processor_limit())
             .trigger(subject.trigger);
         // Found now, not when there is a dump to take.
         rcapture()?;
@@ -150,6 +152,13 @@ impl Subject {
 }
 
 impl Scenario {
+    /// Processor time that QEMU can take within the deadlines: each CPU a thread, and one for all else.
+    fn processor_limit(&self) -> Duration {
+        let seconds = [self.crash_deadline, self.seconds_to_dump()];
+        let seconds = seconds.into_iter().fold(self.boot_deadline, u64::saturating_add);
+        Duration::from_secs(seconds.saturating_mul(u64::from(self.smp).saturating_add(1)))
+    }
+
     /// Whether what it names is there: some of it would be missed only when there is a dump.
     fn find_files(&self) -> Result<()> {
         let files = [
@@ -239,6 +248,15 @@ mod tests {
     use super::*;
 
     use crate::outcome::Outcome;
+
+    #[test]
+    fn processor_time_ends_no_machine_before_its_deadlines_do() {
+        let scenario = |dump_deadline, smp| Scenario { dump_deadline, smp, ..Scenario::default() };
+        assert_eq!(scenario(7200, 4).processor_limit(), Duration::from_secs((240 + 120 + 7200) * 5));
+        let max_time = Scenario { max_time: Some(7200), ..scenario(600, 4) };
+        assert_eq!(max_time.processor_limit(), scenario(7200, 4).processor_limit());
+        assert_eq!(scenario(u64::MAX, u32::MAX).processor_limit(), Duration::from_secs(u64::MAX));
+    }
 
     #[test]
     fn what_a_scenario_names_and_is_not_there_is_missed_before_anything_boots() {
