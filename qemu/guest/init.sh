@@ -12,16 +12,22 @@ mount -t tmpfs tmp /tmp
 exec </dev/console >/dev/console 2>&1
 . $base/lab.conf
 
+# Ends the machine. The terminal sends in its own time, and the power would not wait for it: stty does.
+end() {
+    stty -echo
+    eval "$LAB_POWER_OFF"
+}
+
 # Whatever goes wrong, the machine ends instead of waiting for a hand that never comes.
 fail() {
     echo "LAB: load failed: $1"
-    eval "$LAB_POWER_OFF"
+    end
 }
 
 # This kernel cannot do what is asked for.
 unsupported() {
     echo "LAB: not supported: $1"
-    eval "$LAB_POWER_OFF"
+    end
 }
 
 # Says why nothing can be loaded, where kexec would say less.
@@ -90,5 +96,11 @@ echo "LAB: crashing"
 # The terminal sends in its own time, and a crash would not wait for it: stty does.
 stty -echo
 eval "$LAB_CRASH"
+status=$?
+# Somebody's own command says by its status that it did not do what it was to. Our own ways may fail, and crash all the same.
+if [ "$LAB_COMMAND" = 1 ] && [ $status != 0 ]; then
+    echo "LAB: the crash command failed: $status"
+    end
+fi
 # A crash from outside (an NMI) is still to come.
 while :; do sleep 1000; done

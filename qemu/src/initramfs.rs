@@ -35,7 +35,7 @@ pub enum Trigger {
     Module(PathBuf, CrashKind),
     /// LKDTM, the kernel's own way to crash.
     Provoke(CrashKind),
-    /// A shell command in the guest, such as `insmod /modules/null.ko`.
+    /// A shell command in the guest, such as `insmod /modules/null.ko`. One that fails ends the machine.
     Command(String),
 }
 
@@ -129,12 +129,13 @@ impl Contents {
         let balloon_kib = (u64::from(self.balloon_mib) * 1024).to_string();
         let flag = |is_set| if is_set { "1" } else { "0" };
         let mut text = String::new();
-        let variables: [(&str, &str); 11] = [
+        let variables: [(&str, &str); 12] = [
             ("LAB_LOAD", &load),
             ("LAB_LOADER", &self.load_command),
             ("LAB_BEFORE", &self.before),
             ("LAB_CMDLINE", &self.capture_cmdline),
             ("LAB_CRASH", &crash),
+            ("LAB_COMMAND", flag(matches!(self.trigger, Trigger::Command(_)))),
             ("LAB_DELAY", &delay),
             ("LAB_POPULATE", flag(self.populate)),
             ("LAB_BALLOON_KIB", &balloon_kib),
@@ -188,12 +189,14 @@ mod tests {
         let text = contents.configuration().unwrap();
         assert!(text.contains("LAB_LOAD='-s -p --initrd=/capture.initrd'\n"), "{text}");
         assert!(text.contains("LAB_CRASH='insmod /modules/null.ko'\n"), "{text}");
+        assert!(text.contains("LAB_COMMAND='1'\n"), "{text}");
         assert!(text.contains("LAB_MODULES='null.ko'\n"), "{text}");
         assert!(text.contains("LAB_BALLOON_KIB='32768'\n"), "{text}");
         let trigger = Trigger::Module("crash.ko".into(), CrashKind::HungTask);
         let beside = Contents { beside: Some("theirs.cpio".into()), trigger, ..contents };
         let text = beside.configuration().unwrap();
         assert!(text.contains("LAB_LOAD='-s -p --initrd=/rcapture/capture.initrd'\n"), "{text}");
+        assert!(text.contains("LAB_COMMAND='0'\n"), "{text}");
         assert!(
             text.contains("LAB_CRASH='expect_hang; insmod /rcapture/crash.ko kind=hung_task'\n"),
             "{text}"

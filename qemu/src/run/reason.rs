@@ -36,6 +36,8 @@ pub(super) enum Stop {
 /// What the guest's init says (guest/init.sh).
 const NOT_SUPPORTED: &str = "LAB: not supported: ";
 const LOAD_FAILED: &str = "LAB: load failed: ";
+const CRASHING: &str = "LAB: crashing";
+const COMMAND_FAILED: &str = "LAB: the crash command failed: ";
 const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// What to do about the words with which loading fails (docs/boot.md, "When loading fails").
@@ -57,6 +59,15 @@ pub(super) fn explain(stage: Stage, stop: Stop, console: &str, port: &str) -> Tr
         let remedy = REMEDIES.iter().find(|(words, _)| reason.contains(words));
         let remedy = remedy.map(|(_, remedy)| format!(" ({remedy})")).unwrap_or_default();
         return Trouble::new(Outcome::Failed, format!("the capture kernel was not loaded: {reason}{remedy}"));
+    }
+    if let Some(status) = said(COMMAND_FAILED) {
+        let lines = console.lines().map(str::trim).take_while(|line| !line.contains(COMMAND_FAILED));
+        let words = lines.filter(|line| !line.is_empty()).last().filter(|line| !line.contains(CRASHING));
+        let words = words.map(|words| format!("; its last words: {words:?}")).unwrap_or_default();
+        return Trouble::new(
+            Outcome::Failed,
+            format!("the crash command failed with status {status}{words}"),
+        );
     }
     Trouble { is_of_machine: true, ..what_is_seen(stage, stop, console, port) }
 }
@@ -167,6 +178,20 @@ mod tests {
         assert!(outcome == Outcome::MachineLost && reason.contains("not a word on ttyS0"), "{reason}");
         let (outcome, reason) = explain(Stage::Crash, LATE, "LAB: crashing\r\n");
         assert!(outcome == Outcome::MachineLost && reason.contains("neither a panic"), "{reason}");
+    }
+
+    #[test]
+    fn a_crash_command_that_fails_is_told_with_its_status_and_its_words() {
+        let failed = "LAB: the crash command failed: 127\r\n[    3.4] reboot: Power down\r\n";
+        let console = format!("LAB: crashing\r\n/init: line 1: crahs: not found\r\n{failed}");
+        let (outcome, reason) = explain(Stage::Crash, Stop::Ended, &console);
+        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(
+            reason,
+            "the crash command failed with status 127; its last words: \"/init: line 1: crahs: not found\""
+        );
+        let (_, reason) = explain(Stage::Crash, Stop::Ended, &format!("LAB: crashing\r\n{failed}"));
+        assert_eq!(reason, "the crash command failed with status 127");
     }
 
     #[test]

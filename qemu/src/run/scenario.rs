@@ -79,7 +79,7 @@ pub struct Scenario {
     /// Way to crash
     #[arg(long, help_heading = "Crash", value_enum, default_value_t = Way::Sysrq, conflicts_with = "crash_command")]
     pub crash: Way,
-    /// Shell command in the guest that crashes it
+    /// Shell command in the guest that crashes it. If its status is not 0, the run has failed; else the crash may be yet to come
     #[arg(long, help_heading = "Crash", value_name = "COMMAND")]
     pub crash_command: Option<String>,
     /// Shell command in the guest before the capture image is loaded
