@@ -13,7 +13,6 @@ use crate::block::piece_bytes;
 use crate::dump::SendError;
 use crate::output::Output;
 use crate::pump::Interrupt;
-use crate::ram::forbidden;
 use crate::runs::fill_word;
 use crate::{Clock, Link};
 
@@ -105,7 +104,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Output<'_, M, L, C> {
                 return Ok(());
             }
             if is_over && serve.is_some() {
-                self.pump.sender.release();
+                self.pump.sender.leave();
             }
         }
         Ok(())
@@ -145,7 +144,7 @@ impl<M: PhysMemory, L: Link, C: Clock> Output<'_, M, L, C> {
         if parts.peek().is_none() {
             return self.answer_hole(pfn, ReadFaultKind::NotRam);
         }
-        if let Some(why) = forbidden(self.ram.class(pfn)) {
+        if let Some(why) = self.ram.forbidden(pfn) {
             return self.answer_hole(pfn, why);
         }
         for part in parts {

@@ -112,11 +112,12 @@ impl<'a, M: PhysMemory, L: Link, C: Clock> Output<'a, M, L, C> {
 
     /// Whether the dump is to end where it is.
     pub(crate) fn look_for_end(&mut self) -> Result<(), Interrupt> {
-        if !self.may_be_cut {
-            return Ok(());
-        }
         let time = self.pump.now().saturating_sub(self.started);
-        if self.budget.is_spent(self.pump.sent_bytes, time) || self.pump.sender.take_cut() {
+        let is_spent = self.budget.is_spent(self.pump.sent_bytes, time);
+        if is_spent {
+            self.pump.sender.hurry();
+        }
+        if self.may_be_cut && (is_spent || self.pump.sender.take_cut()) {
             return Err(Interrupt::Cut);
         }
         Ok(())

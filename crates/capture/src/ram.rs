@@ -22,6 +22,13 @@ impl<'a, M: PhysMemory> Ram<'a, M> {
     pub(crate) fn class(&mut self, pfn: Pfn) -> PageClass {
         self.classifier.span(pfn, Pfn(pfn.0.saturating_add(1))).class
     }
+
+    /// Why a page must not be read, whatever the dump level says of it: what that leaves out may have damaged pages in it that
+    /// its class does not tell of.
+    pub(crate) fn forbidden(&mut self, pfn: Pfn) -> Option<ReadFaultKind> {
+        forbidden(self.class(pfn))
+            .or_else(|| self.classifier.is_poisoned(pfn).then_some(ReadFaultKind::HwPoison))
+    }
 }
 
 /// Why a page of this class must not be read, whoever wants it.

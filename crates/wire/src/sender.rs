@@ -49,6 +49,10 @@ const RECEIVER_GONE: Duration = Duration::from_secs(60);
 /// theirs would take five times as long.
 const ATTENTIVE: Duration = Duration::from_millis(20);
 
+/// Of so many frames one is of the passes, or the end, if there is one to say: whoever reads all of the machine must not keep
+/// the dump from its end.
+const PASSES_EVERY: u8 = 16;
+
 /// Frames on their way: a line of 3 Mbaud with a second of latency has 250.
 const MAX_FLIGHT: usize = 1024;
 
@@ -70,8 +74,14 @@ pub struct Sender {
     answers: Answers,
     /// Until then no frame of the passes is begun.
     attentive_until: Duration,
+    /// Frames of answers since the last one of the passes.
+    answers_in_a_row: u8,
     /// What the receiver wants of the passes.
     course: Course,
+    /// Whether what is left of them goes out at once, whatever the receiver wants.
+    is_hurrying: bool,
+    /// Whether the machine goes when its end is over, whatever the receiver wants.
+    is_leaving: bool,
     /// Whether the passes are to end where they are, since the receiver that held them let the machine go.
     is_cut: bool,
     /// Whether the sender stays after the end until it is released.
@@ -162,7 +172,10 @@ impl Sender {
             window: Window::new(),
             answers: Answers::new(),
             attentive_until: Duration::ZERO,
+            answers_in_a_row: 0,
             course: Course::GoOn,
+            is_hurrying: false,
+            is_leaving: false,
             is_cut: false,
             serves: false,
             told: Service::default(),
@@ -250,11 +263,16 @@ impl Sender {
         self.serves = true;
     }
 
-    /// Does as if the receiver had released the machine: it stays no longer.
-    pub fn release(&mut self) {
-        if self.course != Course::Release {
+    /// Does as if the receiver had released the machine, and listens to no other wish of a receiver from now on.
+    pub fn leave(&mut self) {
+        if !core::mem::replace(&mut self.is_leaving, true) {
             self.set_course(Course::Release);
         }
+    }
+
+    /// From now on what is left of the dump comes before answers, and no receiver can hold it.
+    pub const fn hurry(&mut self) {
+        self.is_hurrying = true;
     }
 
     /// Whether the passes are to end where they are. Asked once, it is forgotten.
@@ -380,6 +398,8 @@ impl Sender {
             self.line_is_clean = false;
         } else if self.needs_answers && !self.is_answered() {
             // Who does not answer keeps nothing.
+        } else if self.is_turn_of_passes() && self.put_end(now) {
+            self.answers_in_a_row = 0;
         } else if let Some(id) = self.next_fragment(now) {
             self.put_fragment(now, id);
         } else if !self.put_end(now) {
@@ -392,16 +412,25 @@ impl Sender {
         if self.flight.len() >= MAX_FLIGHT {
             return None;
         }
+        let of_passes = self.window.waiting().filter(|_| !self.is_held());
+        if self.is_turn_of_passes() && of_passes.is_some() {
+            return of_passes;
+        }
         if let Some(id) = self.answers.waiting().filter(|_| !self.is_over()) {
             return Some(id);
         }
         // A frame of the passes would be before an answer that is ready in a moment.
         let is_wanted = self.answers.is_making() || self.wanted().is_some();
-        if is_wanted || now < self.attentive_until || self.course == Course::Hold {
-            None
-        } else {
-            self.window.waiting()
-        }
+        of_passes.filter(|_| !is_wanted && now >= self.attentive_until)
+    }
+
+    const fn is_turn_of_passes(&self) -> bool {
+        self.is_hurrying || self.answers_in_a_row >= PASSES_EVERY - 1
+    }
+
+    /// Whether nothing of the passes is said now.
+    fn is_held(&self) -> bool {
+        self.course == Course::Hold && !self.is_hurrying
     }
 
     fn is_header_due(&self, now: Duration) -> bool {
@@ -439,12 +468,14 @@ impl Sender {
         }
         self.scratch = scratch;
         if id.stream == ANSWERS {
+            self.answers_in_a_row = self.answers_in_a_row.saturating_add(1);
             self.answers.set_in_flight(id, true);
             if self.answers.ends_urgent(id) {
                 self.attentive_until = now + self.round_trip.min(KEEP_ALIVE_EVERY) + ATTENTIVE;
             }
             return;
         }
+        self.answers_in_a_row = 0;
         let (blocks, cursor) = self.furthest;
         let sent = self.window.set_sent(id);
         self.furthest = (blocks.max(sent), cursor.max(self.window.start_of(sent).unwrap_or(cursor)));
@@ -456,7 +487,7 @@ impl Sender {
 
     /// Says the end if it is due; the receiver must have every fragment by then, or get them before it.
     fn put_end(&mut self, now: Duration) -> bool {
-        if self.course == Course::Hold || self.window.waiting().is_some() {
+        if self.is_held() || self.window.waiting().is_some() {
             return false;
         }
         let is_due = |end: &&mut End| now >= end.due && !end.is_stored;
@@ -537,13 +568,15 @@ impl Sender {
                 }
                 Some(Reply::Request { receiver, request }) if self.serves_receiver(receiver) => {
                     self.mode = Mode::Answered(now);
-                    if request.is_sound(self.header.page_shift) {
+                    if request.is_sound(self.header.page_shift) && self.course != Course::Release {
                         self.answers.want(request);
                     }
                 }
                 Some(Reply::Course { receiver, course }) if self.serves_receiver(receiver) => {
                     self.mode = Mode::Answered(now);
-                    self.set_course(course);
+                    if !self.is_leaving {
+                        self.set_course(course);
+                    }
                 }
                 Some(Reply::Ack { .. } | Reply::Request { .. } | Reply::Course { .. }) | None => {}
             }
@@ -557,8 +590,10 @@ impl Sender {
 
     fn set_course(&mut self, course: Course) {
         let was_held = core::mem::replace(&mut self.course, course) == Course::Hold;
-        if was_held && course == Course::Release && self.end.is_none() {
-            self.is_cut = true;
+        if course == Course::Release {
+            // Nobody wants them any more.
+            self.answers.clear();
+            self.is_cut |= was_held && self.end.is_none();
         }
         // It tells the receiver that it was heard.
         self.header_at = None;
@@ -567,7 +602,7 @@ impl Sender {
     /// There is no receiver any more that wants something, or not yet.
     fn forget_requests(&mut self) {
         self.answers.clear();
-        self.course = Course::GoOn;
+        self.course = if self.is_leaving { Course::Release } else { Course::GoOn };
         self.is_cut = false;
     }
 

@@ -632,7 +632,7 @@ fn nobody_is_waited_for_longer_than_the_sender_is_told_to() {
         line.now += Duration::from_secs(1);
         assert!(!line.sender.is_finished());
     }
-    line.sender.release();
+    line.sender.leave();
     assert_eq!(service_said(&mut line), Some(2));
     assert!(line.sender.is_finished());
 }

@@ -142,6 +142,7 @@ pub(crate) struct Host {
     pub(crate) blocks: BTreeMap<u32, Block>,
     pub(crate) arrivals: Vec<Duration>,
     pub(crate) end: Option<SessionEnd>,
+    pub(crate) ended_at: Option<Duration>,
     /// What the console showed.
     pub(crate) text: Vec<u8>,
 }
@@ -169,6 +170,7 @@ impl Default for Host {
             blocks: BTreeMap::new(),
             arrivals: Vec::new(),
             end: None,
+            ended_at: None,
             text: Vec::new(),
         }
     }
@@ -217,7 +219,10 @@ impl Host {
                 self.arrivals.push(now);
                 drop(self.blocks.insert(number, Block::decode(encoded).unwrap()));
             }
-            Event::End(_, end) => self.end = Some(end),
+            Event::End(_, end) => {
+                self.end = Some(end);
+                self.ended_at.get_or_insert(now);
+            }
             Event::Text(text) => self.text.extend_from_slice(text),
             Event::Restarted { .. } | Event::Unknown(_) => {}
         });

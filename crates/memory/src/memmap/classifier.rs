@@ -130,6 +130,15 @@ impl<M: PhysMemory> Classifier<M> {
         Some((first, Pfn(end.0.saturating_add(1))))
     }
 
+    /// Whether a frame's own struct page says that the frame is damaged: where `level` leaves pages out, [`Self::span`] does not
+    /// look for it.
+    pub fn is_poisoned(&mut self, pfn: Pfn) -> bool {
+        let Some(source) = &mut self.source else { return false };
+        let mut pair = [0; 2 * MAX_PAGE_BYTES];
+        let pair = source.read_pair(pfn, &mut pair);
+        source.memmap.layout.is_poisoned(pair)
+    }
+
     /// Whether the slab page `pfn`, which [`Self::span`] has just told of, is of one of the caches that `names` looks for.
     pub fn is_of(&mut self, names: &mut SlabCaches, pfn: Pfn) -> bool {
         let Some(source) = &mut self.source else { return false };
