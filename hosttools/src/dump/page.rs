@@ -106,8 +106,12 @@ impl Assembly {
         let mut ram = map.pages_from(Pfn(pfn), page_shift).take_while(|part| part.pfn.0 == pfn);
         Some(ram.all(|part| {
             let (start, end) = (pa.0 + part.offset, pa.0 + part.offset + part.bytes);
-            let mut parts = self.index.parts_of_page(pa.0);
-            end <= page_end.0 && parts.any(|(at, came)| at <= start && at + u64::from(came.bytes) >= end)
+            // A sender cuts what is too long for one record: pieces that join are as good.
+            let reached = self.index.parts_of_page(pa.0).fold(start, |reached, (at, came)| {
+                let joins = at <= reached;
+                if joins { reached.max(at.saturating_add(u64::from(came.bytes))) } else { reached }
+            });
+            end <= page_end.0 && reached >= end
         }))
     }
 }
@@ -137,5 +141,63 @@ impl DecodedBlocks {
         let raw = Arc::new(raw);
         self.cache.push_back((number, Arc::clone(&raw)));
         raw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Summary;
+    use codec::{CodecId, Filter};
+    use vmcore::elfcorehdr::LoadSegment;
+    use wire::{BlockHeader, Cursor, Record, SessionHeader, SessionId};
+
+    /// Adds a block with these bytes.
+    fn add(assembly: &mut Assembly, number: u32, pa: u64, bytes: usize) {
+        let mut raw = Vec::new();
+        Record::Bytes { pa, bytes: &vec![1; bytes] }.encode(&mut raw);
+        let header = BlockHeader {
+            start: Cursor { pass: 0, position: 1 },
+            end: Cursor { pass: 0, position: 2 },
+            codec: CodecId::None,
+            filter: Filter::None,
+            raw_bytes: u32::try_from(raw.len()).unwrap(),
+        };
+        let encoded = [&header.encode()[..], &raw].concat();
+        let summary = Summary::of(assembly.next_block(), &encoded, 16).unwrap();
+        assembly.add((1, number), 0, 0, encoded.len(), Some(summary)).unwrap();
+    }
+
+    #[test]
+    fn of_a_page_of_64_kib_a_part_in_several_records_has_come_once_they_join() {
+        let header = SessionHeader {
+            e_machine: 183,
+            page_shift: 16,
+            dump_level: 0,
+            crash_time: 1,
+            ram_pages: 1,
+            utsname: [0; wire::UTSNAME_BYTES],
+        };
+        let mut assembly = Assembly::new(SessionId(1), header, &std::env::temp_dir());
+        let (start, bytes) = (0x1_c800, 0x3800);
+        let (map, faults) = MemoryMap::from_segments(&[LoadSegment {
+            p_vaddr: 0,
+            p_offset: start,
+            p_paddr: start,
+            p_filesz: bytes,
+            p_memsz: bytes,
+        }]);
+        assert!(faults.is_empty());
+        assert_eq!(assembly.has_parts(1, &map), None);
+        for (number, (pa, bytes, has_all)) in (0..).zip([
+            (0x1_c800, 0x1000, false),
+            (0x1_e800, 0x1000, false),
+            (0x1_f800, 0x800, false),
+            (0x1_d800, 0x1000, true),
+        ]) {
+            add(&mut assembly, number, pa, bytes);
+            assert_eq!(assembly.has_parts(1, &map), Some(has_all), "{pa:#x}");
+        }
+        assert!(matches!(assembly.page(1), Ok(Made::Parts(pieces)) if pieces.len() == 4));
     }
 }
