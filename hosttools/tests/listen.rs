@@ -17,6 +17,7 @@ use rcapture::dump;
 use rcapture::info::Pages;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::mounted::Place;
 use support::{Memory, Network, PAGE, TcpTarget, pages_of};
 use wire::{
     BlockHeader, Body, Cursor, Fragment, Frame, MetaKind, Record, Records, Run, SessionEnd, SessionHeader,
@@ -412,6 +413,22 @@ fn limits_hold_and_are_told_of() {
     let mut peer = listener.connect();
     peer.write_all(&header_frame(3, &header())).unwrap();
     assert!(why(&listener.next("rejected")).contains("too little is free"));
+}
+
+#[test]
+fn whoever_comes_back_while_a_session_that_is_over_is_looked_at_is_rejected() {
+    let Some(place) = Place::new() else { return };
+    let on = place.on.to_str().unwrap();
+    let mut listener = Listener::start(&place.out, &["--once", "--mount", on, "--max-bytes", "1K"]);
+    let mut peer = listener.connect();
+    peer.write_all(&[header_frame(1, &header()), block_frame(1, 0, &[1; 1000])].concat()).unwrap();
+    place.await_status("over: nothing more comes");
+    for _ in 0..3 {
+        let mut again = listener.connect();
+        again.write_all(&header_frame(1, &header())).unwrap();
+        assert_eq!(why(&listener.next("rejected")), "its session is over");
+    }
+    listener.kill();
 }
 
 #[test]

@@ -144,17 +144,11 @@ impl<'a> Served<'a> {
             }
             if over.is_none() {
                 self.change_lines(is_quiet)?;
+            } else {
+                self.reject_successors();
             }
         };
-        for connection in self
-            .successor
-            .take()
-            .map(|(_, connection)| connection)
-            .into_iter()
-            .chain(self.successors.try_iter())
-        {
-            self.reject(&connection, "its session is over");
-        }
+        self.reject_successors();
         let Self { reception, line, .. } = self;
         drop(line);
         finish(reception, reason, options, finishing)
@@ -240,6 +234,14 @@ impl<'a> Served<'a> {
             waiting => self.successor = waiting,
         }
         Ok(())
+    }
+
+    /// Nothing more is taken of its sender.
+    fn reject_successors(&mut self) {
+        let first = self.successor.take().map(|(_, connection)| connection);
+        for connection in first.into_iter().chain(self.successors.try_iter()) {
+            self.reject(&connection, "its session is over");
+        }
     }
 
     fn reject(&self, connection: &Connection, why: &str) {

@@ -259,6 +259,13 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A test that failed leaves no mount behind.
+        let _ = unmount(&self.on, UnmountFlags::DETACH);
+    }
+}
+
 /// Waits until it is so.
 #[track_caller]
 pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
