@@ -432,6 +432,21 @@ fn whoever_comes_back_while_a_session_that_is_over_is_looked_at_is_rejected() {
 }
 
 #[test]
+fn a_session_header_and_nothing_else_does_not_keep_the_mount_from_a_crashed_machine() {
+    let Some(place) = Place::new() else { return };
+    let on = place.on.to_str().unwrap();
+    let mut listener = Listener::start(&place.out, &["--once", "--mount", on, "--timeout", "2"]);
+    let mut peer = listener.connect();
+    peer.write_all(&header_frame(1, &header())).unwrap();
+    assert_eq!(why(&listener.next("rejected")), "nothing came but a session header");
+    let target = TcpTarget::crash(Memory::new(), 2, listener.address, Network::default());
+    place.await_status("the machine stays until it is released");
+    assert_eq!(place.release().0, Some(0));
+    assert_eq!(listener.is_over().code(), Some(0));
+    target.finish();
+}
+
+#[test]
 fn a_sender_that_is_turned_away_does_not_take_its_dump_for_sent() {
     let out = tempfile::tempdir().unwrap();
     let mut listener = Listener::start(out.path(), &["--keep-free", "1000000T"]);

@@ -189,7 +189,7 @@ impl<'a> Reception<'a> {
 
     /// Whether somebody may read what has come although nothing more comes.
     pub(super) fn is_looked_at(&self) -> bool {
-        self.state.session.is_some() && self.state.is_looked_at()
+        self.state.is_looked_at()
     }
 
     /// Nothing more comes over the line.
@@ -480,10 +480,12 @@ impl<'a> State<'a> {
         self.held_back_at.get_or_insert_with(Instant::now).elapsed() < END_HELD_BACK
     }
 
-    /// Whether somebody may look at the session, and has not let the machine go.
+    /// Whether somebody may look at the session, and has not let the machine go. At a header alone there is nothing to
+    /// look at.
     fn is_looked_at(&self) -> bool {
+        let has_blocks = self.session.as_ref().is_some_and(Session::has_blocks);
         let live = self.pull.as_ref().map(Pull::live);
-        live.is_some_and(|live| live.is_mounted() && !live.is_released())
+        has_blocks && live.is_some_and(|live| live.is_mounted() && !live.is_released())
     }
 
     /// Tells those who look at it how it goes.
