@@ -4,12 +4,17 @@
 mod support;
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use capture::Serve;
 use rustix::io::Errno;
 use support::mounted::{Place, free_address, offsets, read_page};
-use support::{FAULTY_PFN, Memory, Network, Target, TcpTarget, Trouble, options, page, pages_of, receive};
+use support::{
+    FAULTY_PFN, Memory, Network, PAGE, Target, TcpTarget, Trouble, options, page, pages_of, receive,
+};
 
 /// The vmcore of a machine that nobody has looked at.
 fn vmcore_of(memory: &Memory) -> Vec<u8> {
@@ -94,6 +99,40 @@ fn a_machine_that_stays_can_be_looked_at_when_its_dump_is_there_already() {
     let offset = offsets(&vmcore)[&0x204];
     assert!(read_page(&vmcore, offset).unwrap() == page(0x204));
     assert!(!machine.is_finished());
+    drop(vmcore);
+    assert_eq!(place.release().0, Some(0));
+    assert_eq!(mounted.end().0, Some(3));
+    machine.finish();
+}
+
+#[test]
+fn readers_that_are_busy_keep_no_half_open_connection_alive() {
+    let Some(place) = Place::new() else { return };
+    let (mounted, address) = place.listen(&["--on-demand"]);
+    let network = Network { breaks_at: vec![30_000], is_half_open: true, ..Network::default() };
+    let machine = TcpTarget::crash(Memory::new(), 7, address, network);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offsets: Vec<u64> = offsets(&vmcore).range(0x200..0x280).map(|(_, &offset)| offset).collect();
+    let (read, is_done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        // Reads again and again what leads to the page that does not come.
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                if let Some(before) = read.load(Ordering::Relaxed).checked_sub(2) {
+                    let _ = vmcore.read_at(&mut [0; 2 * PAGE], offsets[before]);
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let errors = offsets.iter().filter(|&&offset| {
+            let is_error = read_page(&vmcore, offset).is_err();
+            read.fetch_add(1, Ordering::Relaxed);
+            is_error
+        });
+        let errors = errors.count();
+        is_done.store(true, Ordering::Relaxed);
+        assert_eq!(errors, 0);
+    });
     drop(vmcore);
     assert_eq!(place.release().0, Some(0));
     assert_eq!(mounted.end().0, Some(3));

@@ -107,7 +107,6 @@ impl<'a> Served<'a> {
         self.line = Some(first.line);
         self.push(&first.heard)?;
         let mut buf = vec![0; READ_BYTES];
-        let mut is_quiet = false;
         let mut over = None;
         let reason = loop {
             if let Some(line) = &mut self.line {
@@ -132,18 +131,12 @@ impl<'a> Served<'a> {
             let ready = wait(self.line.as_ref(), self.reception.has_replies(), stop, self.reception.woken());
             match ready.map_err(Error::io("wait for", options.directory.as_path()))? {
                 Ready::Stop => break over.unwrap_or(Reason::Stopped),
-                Ready::Nothing => {
-                    self.reception.idle()?;
-                    is_quiet = self.reception.silence() >= HALF_OPEN;
-                }
+                Ready::Nothing => self.reception.idle()?,
                 Ready::Other => {}
-                Ready::Line => {
-                    self.read(&mut buf)?;
-                    is_quiet = false;
-                }
+                Ready::Line => self.read(&mut buf)?,
             }
             if over.is_none() {
-                self.change_lines(is_quiet)?;
+                self.change_lines()?;
             } else {
                 self.reject_successors();
             }
@@ -213,8 +206,8 @@ impl<'a> Served<'a> {
         self.reception.session().map_or(Path::new(""), Session::directory)
     }
 
-    /// Lets another connection of the same sender take the place of one that is gone, or of one that `is_quiet`.
-    fn change_lines(&mut self, is_quiet: bool) -> Result<(), Error> {
+    /// Lets another connection of the same sender take the place of one that is gone, or of one that is quiet.
+    fn change_lines(&mut self) -> Result<(), Error> {
         while let Ok(connection) = self.successors.try_recv() {
             if self.successor.is_none() {
                 self.successor = Some((Instant::now(), connection));
@@ -222,7 +215,7 @@ impl<'a> Served<'a> {
                 self.reject(&connection, TAKEN);
             }
         }
-        let is_free = self.line.is_none() || is_quiet;
+        let is_free = self.line.is_none() || self.reception.silence() >= HALF_OPEN;
         match self.successor.take() {
             Some((_, Connection { line, peer, heard, .. })) if is_free => {
                 self.line = Some(line);
