@@ -191,11 +191,11 @@ pub struct PageIndex {
     /// in. A page that was read another time is a page nevertheless.
     long: BTreeMap<u64, Extent>,
     long_holes: BTreeMap<u64, Extent>,
-    /// Physical address → part of a page.
-    parts: BTreeMap<u64, Part>,
+    /// Physical address → part of a page, and whether it came only because somebody asked for it.
+    parts: BTreeMap<u64, (Part, bool)>,
     /// Pages, parts, and runs of pages that could not be read though they belong to the dump.
     came: u64,
-    /// Pages that only answers to requests have brought so far.
+    /// Pages, and parts, that only answers to requests have brought so far.
     only_asked: u64,
     elfcorehdr: Meta,
     notes: Meta,
@@ -236,13 +236,15 @@ impl PageIndex {
             self.came += if is_wanted { new } else { 0 };
         }
         for (pa, part) in summary.parts {
-            let known = self.parts.entry(pa).or_insert_with(|| {
+            let before = self.parts.get(&pa).copied();
+            if before.is_none_or(|(_, is_asked)| is_asked) {
                 self.came += 1;
-                part
-            });
-            if known.bytes < part.bytes {
-                *known = part;
             }
+            if before.is_some_and(|(_, is_asked)| is_asked) {
+                self.only_asked = self.only_asked.saturating_sub(1);
+            }
+            let known = before.map_or(part, |(known, _)| known);
+            self.parts.insert(pa, (if known.bytes < part.bytes { part } else { known }, false));
         }
         for (kind, offset, total, bytes) in summary.metas {
             match kind {
@@ -273,7 +275,10 @@ impl PageIndex {
             }
         }
         for (pa, part) in summary.parts {
-            self.parts.entry(pa).or_insert(part);
+            self.parts.entry(pa).or_insert_with(|| {
+                self.only_asked += 1;
+                (part, true)
+            });
         }
         Ok(())
     }
@@ -335,7 +340,7 @@ impl PageIndex {
         self.pages.chunks() + self.long.len() + self.long_holes.len() + self.parts.len()
     }
 
-    /// Pages that only answers to requests have brought so far.
+    /// Pages that only answers to requests have brought so far; a page in two parts counts for each.
     #[must_use]
     pub fn only_asked(&self) -> u64 {
         self.only_asked
@@ -450,7 +455,7 @@ impl PageIndex {
     /// The parts of pages that begin in the page at physical address `pa`.
     pub fn parts_of_page(&self, pa: u64) -> impl Iterator<Item = (u64, Part)> {
         let end = pa.saturating_add(u64::from(self.page_bytes));
-        self.parts.range(pa..end).map(|(&pa, &part)| (pa, part))
+        self.parts.range(pa..end).map(|(&pa, &(part, _))| (pa, part))
     }
 }
 
@@ -638,6 +643,28 @@ mod tests {
         let mut index = index();
         index.add_answer(summary(&Record::Hole { pfn: 9, pages: 1, reason: 3 }, 9..10)).unwrap();
         assert_eq!(index.run_at(9).unwrap().0, None);
+    }
+
+    #[test]
+    fn so_does_a_part_of_a_page() {
+        let mut index = index();
+        let part = |pa, bytes| summary(&Record::Bytes { pa, bytes }, 9..10);
+        index.add_answer(part(0x9000, &[1; 100])).unwrap();
+        index.add_answer(part(0x9000, &[1; 100])).unwrap();
+        assert_eq!((index.came(), index.only_asked()), (0, 1));
+        for _ in 0..2 {
+            index.add(part(0x9000, &[1; 100])).unwrap();
+            assert_eq!((index.came(), index.only_asked()), (1, 0));
+        }
+        index.add_answer(part(0x9000, &[1; 100])).unwrap();
+        assert_eq!((index.came(), index.only_asked()), (1, 0));
+        // What is longer is more.
+        index.add(part(0x9000, &[1; 200])).unwrap();
+        assert_eq!(
+            index.parts_of_page(0x9000).map(|(pa, part)| (pa, part.bytes)).collect::<Vec<_>>(),
+            [(0x9000, 200)]
+        );
+        assert_eq!(index.came(), 1);
     }
 
     #[test]

@@ -46,8 +46,7 @@ fn pages_that_are_not_here_yet_are_asked_for_and_right() {
     let (pfn, offset) = offsets.iter().next().unwrap();
     assert!(read_page(&vmcore, *offset).unwrap() == *expected[pfn].as_ref().unwrap());
     assert_eq!(machine.control.requests.lock().unwrap().len(), asked);
-    let whole = |pfn: &&u64| expected[pfn].is_some() && **pfn != 0x9f;
-    let pulled = offsets.keys().step_by(37).filter(whole).count();
+    let pulled = offsets.keys().step_by(37).filter(|pfn| expected[pfn].is_some()).count();
     place.await_status(&format!("pages here       0\npages pulled     {pulled}\n"));
     assert_eq!(mounted.stop().0, Some(3));
     machine.finish();
