@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use rcapture::dump;
 use rcapture::info::Pages;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::mounted::Place;
+use support::mounted::{Place, offsets, read_page};
 use support::{Memory, Network, PAGE, TcpTarget, pages_of};
 use wire::{
     BlockHeader, Body, Cursor, Fragment, Frame, MetaKind, Record, Records, Run, SessionEnd, SessionHeader,
@@ -429,6 +430,55 @@ fn whoever_comes_back_while_a_session_that_is_over_is_looked_at_is_rejected() {
         assert_eq!(why(&listener.next("rejected")), "its session is over");
     }
     listener.kill();
+}
+
+#[test]
+fn after_a_session_that_is_suspended_another_machine_is_mounted_as_itself() {
+    let Some(place) = Place::new() else { return };
+    std::fs::create_dir(&place.out).unwrap();
+    let disk = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "none"]).arg(&place.out).output();
+    if !disk.is_ok_and(|output| output.status.success()) {
+        println!("outcome: not run: this user may not mount a disk that can be filled");
+        return;
+    }
+    let _disk = Disk(&place.out);
+    let on = place.on.to_str().unwrap();
+    let more = ["--once", "--mount", on, "--read-timeout", "2", "--keep-free", "16M"];
+    let mut listener = Listener::start(&place.out, &more);
+    let mut first = listener.connect();
+    let line = Memory::of_machine(1).line();
+    first.write_all(&line[..line.len() / 2]).unwrap();
+    let vmcore = File::open(place.on.join("vmcore")).unwrap();
+    for (_, offset) in offsets(&vmcore).range(0x200..0x202) {
+        let _ = read_page(&vmcore, *offset);
+    }
+    let filler = place.out.join("filler");
+    std::fs::write(&filler, vec![1; 20 << 20]).unwrap();
+    listener.next("suspended");
+    drop(vmcore);
+    std::fs::remove_file(filler).unwrap();
+    let target = TcpTarget::crash(Memory::of_machine(2), 2, listener.address, Network::default());
+    let session = directory(&listener.next_with("session", |event| event["session"] == 2));
+    place.await_status(session.to_str().unwrap());
+    let vmcore = File::open(place.on.join("vmcore")).unwrap();
+    let expected = Memory::of_machine(2).pages();
+    for (pfn, offset) in offsets(&vmcore).range(0x200..0x240) {
+        assert!(read_page(&vmcore, *offset).ok() == expected[pfn], "page {pfn:#x}");
+    }
+    drop(vmcore);
+    place.await_status("the machine stays until it is released");
+    assert_eq!(place.release().0, Some(0));
+    assert!(listener.is_over().success());
+    target.finish();
+}
+
+/// A disk of a test's own.
+struct Disk<'a>(&'a Path);
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub fn listen(
     let mount = options.mount.as_ref().filter(|_| listening.once);
     let mount = mount.map(|mount| mount.mount(address)).transpose()?;
     let listener = Listener {
+        address,
         socket,
         stop,
         options,
@@ -117,6 +118,8 @@ pub(super) fn is_disk_full(directory: &Path, keep_free: u64) -> bool {
 }
 
 struct Listener<'a> {
+    /// As the user has it.
+    address: &'a str,
     socket: TcpListener,
     stop: &'a UnixStream,
     options: &'a Options,
@@ -128,7 +131,7 @@ struct Listener<'a> {
     dismissals: AtomicUsize,
     /// Held while a vmcore is written: one after the other, for memory's sake.
     writing: Mutex<()>,
-    /// Where the only session is shown, until its vmcore is written.
+    /// Where the only session is shown, until its vmcore is written; or until it is suspended, then the next one.
     mount: Mutex<Option<LiveMount>>,
 }
 
@@ -336,6 +339,7 @@ impl Listener<'_> {
             Ok(Ending::Suspended(directory)) => {
                 let why = "suspended: too little is free on the disk";
                 self.teller.tell(Notice::Suspended { directory: &directory, why });
+                self.mount_anew(peer);
             }
             Ok(Ending::Dump(outcome, reason)) => {
                 self.tell_of_dump(&outcome);
@@ -362,6 +366,17 @@ impl Listener<'_> {
         }
         if self.listening.once && sessions.first_dump.is_none() {
             sessions.first_dump = dump;
+        }
+    }
+
+    /// Whoever looks at a session that is suspended looks at no other: the next one may be another machine's.
+    fn mount_anew(&self, peer: SocketAddr) {
+        let mut mount = self.mount();
+        let (Some(options), Some(before)) = (&self.options.mount, mount.take()) else { return };
+        drop(before);
+        match options.mount(self.address) {
+            Ok(new) => *mount = Some(new),
+            Err(error) => self.teller.tell(Notice::Failed { peer, error: &chain(&error) }),
         }
     }
 
