@@ -243,7 +243,10 @@ fn fetch(is_full: bool) -> Result<()> {
             lab.crash()?;
         }
     }
-    lab.drgn()?;
+    // Without it a few tests are left out, and one fails; all others can run.
+    if let Err(error) = lab.drgn() {
+        eprintln!("warning: {error}");
+    }
     Ok(())
 }
 
