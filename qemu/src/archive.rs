@@ -1,11 +1,12 @@
 //! An initramfs: a gzipped newc archive (kernel: Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use cpio::newc::Builder;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::outcome::{Error, IoContext, Result};
@@ -19,6 +20,9 @@ const DIRECTORY: u32 = 0o040_755;
 const DIRECTORIES: [&str; 7] = ["bin", "proc", "sys", "dev", "tmp", "lib", "modules"];
 /// Where an archive begins that follows another one (buffer-format.rst).
 const ALIGNMENT: usize = 4;
+
+/// No module comes near: with its debug information lkdtm has a megabyte.
+const MODULE_LIMIT_BYTES: u64 = 256 << 20;
 
 /// An archive that is being written.
 pub(crate) struct Archive {
@@ -95,9 +99,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Adds kernel modules.
+    /// Adds kernel modules, by their [names](module_names) in the guest.
     pub(crate) fn modules(&mut self, modules: &[PathBuf]) -> Result<()> {
-        modules.iter().try_for_each(|module| self.file_of(&format!("modules/{}", file_name(module)?), module))
+        modules.iter().try_for_each(|module| {
+            let (name, packing) = packing(file_name(module)?);
+            self.file(&format!("modules/{name}"), &packing.unpack(module)?)
+        })
     }
 
     /// Ends it.
@@ -126,9 +133,40 @@ impl Archive {
     }
 }
 
-/// The names of files, as words of the shell.
-pub(crate) fn file_names(paths: &[PathBuf]) -> Result<String> {
-    let names: Result<Vec<&str>> = paths.iter().map(|path| file_name(path)).collect();
+/// How a kernel module is packed that the guest's insmod could not unpack. It reads `.ko` and `.ko.xz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    AsItIs,
+    Gzip,
+    Zstd,
+}
+
+/// A module's file name in the guest, and how the file here is packed.
+fn packing(name: &str) -> (&str, Packing) {
+    let packed = |end, packing| name.strip_suffix(end).map(|name| (name, packing));
+    packed(".gz", Packing::Gzip).or_else(|| packed(".zst", Packing::Zstd)).unwrap_or((name, Packing::AsItIs))
+}
+
+impl Packing {
+    fn unpack(self, module: &Path) -> Result<Vec<u8>> {
+        let file = || File::open(module).on("open", module);
+        let mut unpacked = Vec::new();
+        let bytes = match self {
+            Self::AsItIs => return read(module),
+            Self::Gzip => GzDecoder::new(file()?).take(MODULE_LIMIT_BYTES).read_to_end(&mut unpacked),
+            Self::Zstd => zstd::Decoder::new(file()?)
+                .and_then(|decoder| decoder.take(MODULE_LIMIT_BYTES).read_to_end(&mut unpacked)),
+        };
+        if bytes.on("unpack", module)? as u64 == MODULE_LIMIT_BYTES {
+            return Err(Error::malformed(module, "is no module: unpacked it is too large"));
+        }
+        Ok(unpacked)
+    }
+}
+
+/// The names of modules in the guest, as words of the shell.
+pub(crate) fn module_names(paths: &[PathBuf]) -> Result<String> {
+    let names: Result<Vec<&str>> = paths.iter().map(|path| Ok(packing(file_name(path)?).0)).collect();
     Ok(names?.join(" "))
 }
 
@@ -139,4 +177,36 @@ fn file_name(path: &Path) -> Result<&str> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).on("read", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_unpacked_where_the_guest_could_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = b"module".repeat(1000);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&text).unwrap();
+        let files = [
+            ("plain.ko", text.clone()),
+            ("gzip.ko.gz", gzip.finish().unwrap()),
+            ("zstd.ko.zst", zstd::encode_all(&*text, 1).unwrap()),
+        ];
+        let paths = files.map(|(name, bytes)| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        });
+        assert_eq!(module_names(&paths).unwrap(), "plain.ko gzip.ko zstd.ko");
+        for path in &paths {
+            let (_, packing) = packing(file_name(path).unwrap());
+            assert!(packing.unpack(path).unwrap() == text, "{}", path.display());
+        }
+        assert_eq!(packing("xz.ko.xz"), ("xz.ko.xz", Packing::AsItIs));
+        let damaged = directory.path().join("damaged.ko.zst");
+        fs::write(&damaged, "text").unwrap();
+        assert!(Packing::Zstd.unpack(&damaged).is_err());
+    }
 }

@@ -73,7 +73,9 @@ impl BootFiles {
                 let path = entry.on("list", &directory)?.path();
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 match name.split_once(".ko") {
-                    Some((module, "" | ".xz")) => drop(found.insert(module.to_owned(), path)),
+                    Some((module, "" | ".xz" | ".zst" | ".gz")) => {
+                        drop(found.insert(module.to_owned(), path))
+                    }
                     // `build` and `source` lead out of it.
                     _ if path.is_dir() && !path.is_symlink() => pending.push(path),
                     _ => {}
@@ -149,6 +151,22 @@ mod tests {
         assert_eq!(arch_of(&arm), Ok(Arch::Arm));
         assert_eq!(arch_of(&arm64()), Ok(Arch::Aarch64));
         assert_eq!(arch_of(&gzipped(&arm64())), Ok(Arch::Aarch64));
+    }
+
+    #[test]
+    fn modules_are_found_however_they_are_packed() {
+        let directory = tempfile::tempdir().unwrap();
+        let drivers = directory.path().join("kernel/drivers");
+        fs::create_dir_all(&drivers).unwrap();
+        let files = ["a.ko", "b.ko.xz", "c.ko.zst", "d.ko.gz", "e.ko.sig"];
+        for name in files {
+            fs::write(drivers.join(name), "").unwrap();
+        }
+        let modules = Some(directory.path().to_owned());
+        let kernel = BootFiles { arch: Arch::X86_64, image: "bzImage".into(), modules, device_trees: None };
+        let found = kernel.module_files(&["d", "c", "b", "a", "e", "f"]).unwrap();
+        let expected = ["d.ko.gz", "c.ko.zst", "b.ko.xz", "a.ko"].map(|name| drivers.join(name));
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{Archive, file_names};
+use crate::archive::{Archive, module_names};
 use crate::lab::{CrashKind, Userland};
 use crate::outcome::Result;
 
@@ -141,7 +141,7 @@ impl Contents {
             ("LAB_BALLOON_KIB", &balloon_kib),
             ("LAB_POWER_OFF", self.power_off),
             ("LAB_REPORT", flag(self.report)),
-            ("LAB_MODULES", &file_names(&self.modules)?),
+            ("LAB_MODULES", &module_names(&self.modules)?),
         ];
         for (name, value) in variables {
             let _ = writeln!(text, "{name}={}", quoted(value));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{Archive, file_names};
+use crate::archive::{Archive, module_names};
 use crate::initramfs::quoted;
 use crate::lab::Userland;
 use crate::makedumpfile::Makedumpfile;
@@ -48,7 +48,7 @@ impl Kdump {
     fn configuration(&self) -> Result<String> {
         let mut text = String::new();
         for (name, value) in [
-            ("KDUMP_MODULES", &file_names(&self.modules)?),
+            ("KDUMP_MODULES", &module_names(&self.modules)?),
             ("KDUMP_ADDRESS", &self.address),
             ("KDUMP_COMMAND", &self.command),
         ] {
