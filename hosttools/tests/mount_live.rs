@@ -201,6 +201,39 @@ fn answers_that_nobody_has_asked_for_are_passed_over() {
 }
 
 #[test]
+fn pages_that_come_ahead_of_readers_do_not_keep_another_one_waiting() {
+    let Some(place) = Place::new() else { return };
+    let machine = Serving::crash(&place.socket, HALF);
+    let mounted = place.recv(&["--read-timeout", "2"]);
+    let vmcore = File::open(mounted.vmcore()).unwrap();
+    let offsets = offsets(&vmcore);
+    await_that("all of it has come", || place.is_complete());
+    machine.control.ignores.store(0x204, Ordering::Relaxed);
+    let reader = thread::spawn({
+        let (vmcore, offset) = (vmcore.try_clone().unwrap(), offsets[&0x204]);
+        move || {
+            let started = Instant::now();
+            (read_page(&vmcore, offset), started.elapsed())
+        }
+    });
+    // The end of a page that is here leads to one that is not.
+    for (_, offset) in offsets.range(0x205..).step_by(2) {
+        if reader.is_finished() {
+            break;
+        }
+        assert_eq!(vmcore.read_at(&mut [0; 8], offset + PAGE as u64 - 8).unwrap(), 8);
+        thread::sleep(Duration::from_millis(100));
+    }
+    let (read, waited) = reader.join().unwrap();
+    assert_eq!(read.unwrap_err(), Some(Errno::IO));
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
+    let pulled = "pages pulled     0\n";
+    assert!(!place.status().contains(pulled), "{}", place.status());
+    mounted.stop();
+    machine.finish();
+}
+
+#[test]
 fn a_dump_that_was_looked_at_is_the_same_and_has_the_pages_that_were_read() {
     let mut dumps = Vec::new();
     for is_looked_at in [false, true] {

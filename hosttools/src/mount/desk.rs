@@ -1,6 +1,7 @@
 //! Reads that wait until they can be answered.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,16 +130,21 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// So did some that were asked for.
-    pub(crate) fn answered(&self) {
-        self.state().answered_at = Instant::now();
+    /// So did `pages`, which were asked for.
+    pub(crate) fn answered(&self, pages: &Range<u64>) {
+        let mut state = self.state();
+        // What was asked for ahead of a reader shows nobody that his page may still come.
+        if state.all().any(|request| request.missing.iter().any(|page| pages.contains(page))) {
+            state.answered_at = Instant::now();
+        }
+        drop(state);
         self.arrived();
     }
 
     /// The pages that each reader waits for, those who came first first.
     pub(crate) fn wanted(&self) -> Vec<Vec<u64>> {
         let state = self.state();
-        let mut all: Vec<&Request> = state.ready.iter().chain(&state.parked).collect();
+        let mut all: Vec<&Request> = state.all().collect();
         all.sort_by_key(|request| request.since);
         all.into_iter()
             .filter(|request| !request.missing.is_empty())
@@ -146,9 +152,9 @@ impl Desk {
             .collect()
     }
 
-    /// Readers that wait for pages.
+    /// Readers that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.state().parked.len()
+        self.state().all().count()
     }
 
     /// Nothing more comes: readers that wait, and those to come, get an error, and workers are done.
@@ -185,19 +191,25 @@ impl Desk {
 }
 
 impl State {
+    fn all(&self) -> impl Iterator<Item = &Request> {
+        self.ready.iter().chain(&self.parked)
+    }
+
     /// Answers those that have waited for too long, and those who are gone.
     fn look_after(&mut self, timeout: Duration) {
         self.looked_at = Instant::now();
-        for request in std::mem::take(&mut self.parked) {
-            let waited = request.since.elapsed();
-            let is_late = waited.min(self.answered_at.elapsed()) >= timeout
-                || waited >= timeout.saturating_mul(PATIENCE);
-            if is_late {
-                request.wish.refuse(Errno::EIO);
-            } else if waited >= TICK && has_gone(request.pid) {
-                request.wish.refuse(Errno::EINTR);
-            } else {
-                self.parked.push_back(request);
+        for requests in [&mut self.ready, &mut self.parked] {
+            for request in std::mem::take(requests) {
+                let waited = request.since.elapsed();
+                let is_late = waited.min(self.answered_at.elapsed()) >= timeout
+                    || waited >= timeout.saturating_mul(PATIENCE);
+                if is_late {
+                    request.wish.refuse(Errno::EIO);
+                } else if waited >= TICK && has_gone(request.pid) {
+                    request.wish.refuse(Errno::EINTR);
+                } else {
+                    requests.push_back(request);
+                }
             }
         }
     }

@@ -94,7 +94,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Live {
-    fn new(read_timeout: Duration) -> Self {
+    /// Of no session yet. A reader gets an error after `read_timeout` in which nothing came.
+    pub(crate) fn new(read_timeout: Duration) -> Self {
         Self {
             desk: Arc::new(Desk::new(read_timeout)),
             session: RwLock::new(None),
@@ -157,8 +158,8 @@ impl Live {
 
     /// An answer to a request for `pages` has come. Those of them that it did not bring will not come.
     pub(crate) fn is_answered(&self, pages: Range<u64>) {
-        let absent: Vec<u64> =
-            pages.filter(|&pfn| self.with(|assembly, _| self.has(assembly, pfn)) == Some(false)).collect();
+        let is_absent = |pfn: &u64| self.with(|assembly, _| self.has(assembly, *pfn)) == Some(false);
+        let absent: Vec<u64> = pages.clone().filter(is_absent).collect();
         if !absent.is_empty() {
             let mut never = lock(&self.never);
             never.extend(absent);
@@ -166,7 +167,7 @@ impl Live {
                 never.pop_first();
             }
         }
-        self.desk.answered();
+        self.desk.answered(&pages);
     }
 
     /// Nothing more comes: what is not here will not be.

@@ -104,9 +104,10 @@ impl Pull {
                 // Another reader may want the same pages.
                 let run = reader.find(|run| run.clone().any(|page| !self.is_asked(page)));
                 let Some(run) = run else { continue };
-                if self.count(Urgency::Now) >= MAX_NOW || !self.request(receiver, run, Urgency::Now) {
+                if self.count(Urgency::Now) >= MAX_NOW {
                     return;
                 }
+                self.request(receiver, run, Urgency::Now);
                 has_more = true;
             }
         }
@@ -117,8 +118,8 @@ impl Pull {
         while self.count(Urgency::Soon) < MAX_SOON
             && let Some(page) = self.live.expected()
         {
-            if !self.is_asked(page) && !self.request(receiver, page..page + 1, Urgency::Soon) {
-                return;
+            if !self.is_asked(page) {
+                self.request(receiver, page..page.saturating_add(1), Urgency::Soon);
             }
         }
     }
@@ -137,13 +138,12 @@ impl Pull {
         true
     }
 
-    fn request(&mut self, receiver: &mut Receiver, pages: Range<u64>, urgency: Urgency) -> bool {
+    fn request(&mut self, receiver: &mut Receiver, pages: Range<u64>, urgency: Urgency) {
         let count = u8::try_from(pages.end - pages.start).unwrap_or(u8::MAX);
-        let number = receiver.request(pages.start, count, urgency);
-        if let Some(number) = number {
+        // Of pages behind the last that there can be nothing is asked, and no reader waits for them.
+        if let Some(number) = receiver.request(pages.start, count, urgency) {
             self.asked.insert(number, Asked { pages, urgency, wanted_at: Instant::now() });
         }
-        number.is_some()
     }
 
     /// Forgets what nobody waits for any more.
@@ -177,7 +177,12 @@ impl Pull {
             self.asked.remove(&number);
             return true;
         }
-        self.late.get(&number) == Some(pages)
+        // Once only: a hostile sender may have more to say under this number.
+        let is_late = self.late.get(&number) == Some(pages);
+        if is_late {
+            self.late.remove(&number);
+        }
+        is_late
     }
 }
 
@@ -196,6 +201,14 @@ fn runs(pages: &[u64], most: u64) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_answer_is_taken_once() {
+        let mut pull = Pull::new(Arc::new(Live::new(Duration::ZERO)), false);
+        pull.late.insert(7, 1..3);
+        let taken = [1..2, 1..3, 1..3].map(|pages| pull.take_answer(7, &pages));
+        assert_eq!(taken, [false, true, false]);
+    }
 
     #[test]
     fn pages_that_follow_one_another_are_one_request_of_bounded_length() {

@@ -30,6 +30,8 @@ pub struct Control {
     pub is_cut: AtomicBool,
     /// Answers tell of other pages, and there are answers to nothing.
     pub lies: AtomicBool,
+    /// What is wanted from this page on is not answered.
+    pub ignores: AtomicU64,
     /// The passes are not begun before this is unset.
     pub waits: AtomicBool,
     /// It forgets its course, as one does that hears nobody for long.
@@ -301,6 +303,9 @@ impl Machine {
     }
 
     fn answer(&mut self, number: u32, first: u64, pages: u8) {
+        if first == self.control.ignores.load(Ordering::Relaxed) {
+            return;
+        }
         let pages = u64::from(pages);
         if self.control.lies.load(Ordering::Relaxed) {
             // To nothing that was asked, of other pages, of far too many, and no block at all.
