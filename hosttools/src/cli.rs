@@ -106,10 +106,11 @@ struct MountArguments {
     /// machine and the directory stay until it is unmounted, released or this program stopped
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
-    /// A read of a page fails after so many seconds in which none came that was asked for
+    /// A read of a page fails after so many seconds in which none came that a reader waits for, and after six times as many
+    /// whatever came
     #[arg(long, value_name = "SECS", default_value_t = 10, requires = "mount", value_parser = clap::value_parser!(u64).range(1..=3600))]
     read_timeout: u64,
-    /// Only what is read is sent
+    /// Only what is read is sent: unmounted, released or stopped, the dump ends with that
     #[arg(long, requires = "mount", conflicts_with_all = ["listen_only", "stdin"])]
     on_demand: bool,
 }
@@ -165,6 +166,8 @@ Examples:
   ssh gateway cat /dev/ttyS1 | rcapture recv --stdin
   rcapture recv --listen 192.0.2.1:7707 -o /var/crash
   rcapture recv --serial /dev/ttyUSB0 -o /var/crash --mount /mnt/crash
+  rcapture recv --serial /dev/ttyUSB0 --mount /mnt/crash --on-demand
+  rcapture recv --listen 192.0.2.1:7707 --once --mount /mnt/crash
 
 Over TCP everything is sent in clear text, and whoever reaches the port of `--listen` can send a dump: a dump holds all
 of a machine's secrets. Use a network of its own, or a tunnel.

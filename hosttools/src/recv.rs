@@ -77,7 +77,8 @@ pub struct Options {
 pub struct MountOptions {
     /// An empty directory.
     pub directory: PathBuf,
-    /// A reader gets an error after so long in which nothing came that was asked for.
+    /// A reader gets an error after so long in which nothing came that a reader waits for, and after six times as long
+    /// whatever came.
     pub read_timeout: Duration,
     /// Only what is read is to be sent.
     pub on_demand: bool,
