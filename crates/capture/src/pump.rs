@@ -10,6 +10,9 @@ use crate::{Clock, Link};
 /// A link that takes no byte for so long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 
+/// A link may take bytes one by one and never refuse any, as the UARTs of Arm in QEMU do: after so long it is time to listen.
+const TURN: Duration = Duration::from_millis(1);
+
 /// The link took no byte for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the link took no byte for {} s", STALL_LIMIT.as_secs())]
@@ -71,7 +74,7 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
         self.clock.now()
     }
 
-    /// Takes replies, and writes what the link takes without waiting.
+    /// Takes replies, and writes what the link takes without waiting, or for a [`TURN`].
     pub(crate) fn poll(&mut self) -> Result<(), Interrupt> {
         let now = self.clock.now();
         let mut replies = [0; 64];
@@ -104,6 +107,9 @@ impl<'a, L: Link, C: Clock> Pump<'a, L, C> {
             self.sender.advance(written);
             self.sent_bytes += written as u64;
             self.moved_at = now;
+            if self.clock.now().saturating_sub(now) >= TURN {
+                return Ok(());
+            }
         }
     }
 }

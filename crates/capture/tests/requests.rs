@@ -130,6 +130,20 @@ fn one_frame_at_most_comes_between_a_request_and_its_answer() {
 }
 
 #[test]
+fn a_uart_that_makes_whoever_writes_wait_does_not_keep_requests_from_being_heard() {
+    let machine = machine();
+    // Plugged in late, it is sent again what nobody has acknowledged: seconds of it.
+    let mut desk = desk(Host { comes_at: 9 * SECOND, at_once: 1, ..Host::default() });
+    desk.makes_wait = true;
+    desk.host.wants.extend(scattered(60).into_iter().map(|pfn| (pfn, 1, Urgency::Now)));
+    desk.run(&machine, options());
+    assert_answers_are_right(&desk, &machine);
+    desk.host.assert_complete();
+    println!("answered after {:?}", desk.host.answered_at);
+    assert!(desk.host.answered_at.unwrap() < 17 * SECOND);
+}
+
+#[test]
 fn any_page_of_ram_can_be_had_whatever_the_level_but_for_those_that_must_not_be_read() {
     let machine = machine();
     let classes = arm::expected(arm::AARCH64_FRAMES);

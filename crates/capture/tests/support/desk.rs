@@ -133,6 +133,8 @@ pub(crate) struct Host {
     pub(crate) course: Course,
     /// When the receiver is killed, and started again.
     pub(crate) kills: VecDeque<Duration>,
+    /// When it is plugged in.
+    pub(crate) comes_at: Duration,
     /// When it goes away for good.
     pub(crate) goes_at: Option<Duration>,
     /// It never says anything but `raw`.
@@ -164,6 +166,7 @@ impl Default for Host {
             courses: VecDeque::new(),
             course: Course::GoOn,
             kills: VecDeque::new(),
+            comes_at: Duration::ZERO,
             goes_at: None,
             is_deaf: false,
             raw: Vec::new(),
@@ -194,7 +197,7 @@ impl Host {
 
     /// Takes what came, and says what there is to say.
     fn turn(&mut self, now: Duration, bytes: &[u8]) -> Vec<u8> {
-        if self.goes_at.is_some_and(|at| now >= at) {
+        if now < self.comes_at || self.goes_at.is_some_and(|at| now >= at) {
             return Vec::new();
         }
         if self.kills.front().is_some_and(|at| now >= *at) {
@@ -322,6 +325,8 @@ pub(crate) struct Desk {
     pub(crate) time: Time,
     pub(crate) host: Host,
     pub(crate) noise: Noise,
+    /// Whoever writes waits for the transmitter, and is never refused.
+    pub(crate) makes_wait: bool,
     /// From then on the link takes nothing, and brings nothing.
     pub(crate) dies_at: Option<Duration>,
     byte_time: Duration,
@@ -347,6 +352,7 @@ impl Desk {
             time: Time::default(),
             host,
             noise: Noise::default(),
+            makes_wait: false,
             dies_at: None,
             byte_time: Duration::from_secs(10) / baud,
             transmitted_at: Duration::ZERO,
@@ -422,6 +428,9 @@ impl Desk {
 
 impl Link for Desk {
     fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.makes_wait {
+            self.time.pass(self.transmitted_at.saturating_sub(self.now()));
+        }
         let now = self.now();
         // Room is seen only once the FIFO is empty.
         if self.transmitted_at > now || self.is_dead() {
