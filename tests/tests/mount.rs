@@ -68,7 +68,7 @@ fn crash_says_of_the_mounted_machine_what_it_says_of_the_whole_dump() {
 fn all_of_a_machine_that_sends_little_by_itself_is_read_over_tcp() {
     let port = free_port();
     let settings = format!(
-        "rcapture.dump_level=31 rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15::10.0.2.2:255.255.255.0 rcapture.final=serve:60"
+        "rcapture.dump_level=31 rcapture.link=tcp:10.0.2.2:{port} ip=10.0.2.15::10.0.2.2:255.255.255.0 rcapture.final=serve:60s"
     );
     let spec = Spec { memory_mib: 128, ..Spec::default() };
     let crashed = spec.crash_at(BANNER, |machine| machine.network_card().capture_cmdline(settings.clone()));
@@ -81,6 +81,12 @@ fn all_of_a_machine_that_sends_little_by_itself_is_read_over_tcp() {
     compare(&copy, &mounted.crashed.truth, &[]).assert_every_page();
     let (crashed, received) = mounted.finish(DUMP);
     received.compare(&crashed.truth).assert_every_page();
+    let console = fs::read(crashed.machine.serial_log()).unwrap();
+    let console = String::from_utf8_lossy(&console).into_owned();
+    assert!(
+        console.contains(BANNER) && !console.contains("rcapture.final"),
+        "a setting is refused: {console}"
+    );
 }
 
 /// drgn says of the mounted machine what it says of the whole dump.
